@@ -1,0 +1,23 @@
+from setuptools import find_packages, setup
+
+package_name = "tractor_bringup"
+
+setup(
+    name=package_name,
+    version="0.1.0",
+    description="Launch files, parameters and start scripts of the rover suite.",
+    license="Apache-2.0",
+    maintainer="Rover suite maintainers",
+    maintainer_email="maintainers@rover-suite.example.org",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
+        (f"share/{package_name}", ["package.xml"]),
+    ],
+    install_requires=["setuptools"],
+    extras_require={"test": ["pytest"]},
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [],
+    },
+)

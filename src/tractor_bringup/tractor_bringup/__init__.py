@@ -1,0 +1,1 @@
+"""Launch files, parameters and start scripts of the rover suite."""

@@ -1,0 +1,1 @@
+"""Checks calibration samples and converts ONNX actors into proven RKNN models."""

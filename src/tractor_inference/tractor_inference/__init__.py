@@ -1,0 +1,1 @@
+"""Observation, policy and nodes that drive the rover."""

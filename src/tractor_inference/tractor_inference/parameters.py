@@ -1,0 +1,179 @@
+"""Typed parameters: one frozen dataclass serves ROS nodes and plain Python alike.
+
+A field made with `param` carries its description and limits. `from_values` turns flat
+`{name: value}` mappings into the dataclass and lists every problem at once; `read_file` makes such
+a mapping from a ROS 2 parameter file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import ParameterError, raise_all
+
+T = TypeVar("T")
+
+
+def param(
+    doc: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    length: int | None = None,
+    live: bool = False,
+) -> Any:
+    """Declare a dataclass field as a parameter.
+
+    Args:
+        doc: one sentence with the unit, shown by `ros2 param describe`.
+        default: value when the file is silent; without it the parameter is required.
+        minimum, maximum: inclusive limits of a number, or of every element of a list.
+        choices: the strings that are allowed; empty allows any.
+        length: required number of elements of a list.
+        live: True when a running node may change it.
+    """
+    metadata = dict(
+        doc=doc, minimum=minimum, maximum=maximum, choices=choices, length=length, live=live
+    )
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def fields_of(cls: type) -> dict[str, tuple[dataclasses.Field, Any]]:
+    """Return {field name: (field, resolved type)} of a parameter dataclass."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: (field, hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """Return `value` as `kind`, or raise TypeError; an integer is a fine float."""
+    if typing.get_origin(kind) is tuple:
+        element = typing.get_args(kind)[0]
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+            raise TypeError
+        return tuple(_convert(item, element) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError
+    return value
+
+
+def _kind_name(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        return f"list of {typing.get_args(kind)[0].__name__}"
+    return kind.__name__
+
+
+def _value_problems(name: str, value: Any, metadata: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if metadata["length"] is not None and len(value) != metadata["length"]:
+        problems.append(f"{name}: expected {metadata['length']} elements, found {len(value)}")
+    if metadata["choices"] and value not in metadata["choices"]:
+        problems.append(f"{name}: expected one of {list(metadata['choices'])}, found {value!r}")
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, float) and not math.isfinite(item):
+            problems.append(f"{name}: expected a finite number, found {item}")
+        elif isinstance(item, (int, float)) and not isinstance(item, bool):
+            low, high = metadata["minimum"], metadata["maximum"]
+            if low is not None and item < low:
+                problems.append(f"{name}: expected at least {low}, found {item}")
+            if high is not None and item > high:
+                problems.append(f"{name}: expected at most {high}, found {item}")
+    return problems
+
+
+def from_values(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Build the parameter dataclass `cls` from flat values.
+
+    Args:
+        values: {prefix + field name: value}; names with another prefix are ignored.
+        prefix: for instance "observation."; empty takes the names that contain no dot.
+
+    Raises:
+        ParameterError: listing every missing, unknown, mistyped or out-of-range parameter, and
+            what the class's own `problems()` method adds about fields that must fit each other.
+    """
+    problems: list[str] = []
+    known = fields_of(cls)
+    found: dict[str, Any] = {}
+    for full_name, value in values.items():
+        name = full_name[len(prefix) :] if full_name.startswith(prefix) else "."
+        if "." in name:
+            continue
+        if name not in known:
+            problems.append(f"{full_name}: unknown parameter, expected one of {sorted(known)}")
+            continue
+        field, kind = known[name]
+        try:
+            converted = _convert(value, kind)
+        except TypeError:
+            problems.append(f"{full_name}: expected {_kind_name(kind)}, found {value!r}")
+            continue
+        found[name] = converted
+        problems += _value_problems(full_name, converted, field.metadata)
+    for name, (field, _) in known.items():
+        mentioned = any(p.startswith(f"{prefix}{name}:") for p in problems)
+        if field.default is dataclasses.MISSING and name not in found and not mentioned:
+            problems.append(f"{prefix}{name}: missing ({field.metadata['doc']})")
+    heading = f"{cls.__name__} parameters are not usable:"
+    raise_all(ParameterError, heading, problems)
+    instance = cls(**found)
+    check = getattr(instance, "problems", None)
+    if check is not None:
+        raise_all(ParameterError, heading, [f"{prefix}{problem}" for problem in check()])
+    return instance
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def read_file(path: str | Path, node: str = "") -> dict[str, Any]:
+    """Read a ROS 2 parameter file as flat `{dotted name: value}`.
+
+    Args:
+        path: a file as `ros2 ... --params-file` takes it.
+        node: node name whose section is laid over the shared `/**` section; "" for `/**` alone.
+
+    Raises:
+        ParameterError: the file is missing, is not YAML, or has no `ros__parameters`.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParameterError(
+            f"parameter file {path}: cannot be read ({error.strerror}); "
+            "give the path of config/sac_rover.yaml"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"parameter file {path}: not valid YAML: {error}") from error
+    if not isinstance(document, Mapping):
+        raise ParameterError(
+            f"parameter file {path}: expected sections of nodes, found {document!r}"
+        )
+    flat: dict[str, Any] = {}
+    sections = ["/**"]
+    if node:
+        sections += [f"/**/{node}", f"/{node}", node]
+    for section in sections:
+        content = document.get(section) or {}
+        if content and not isinstance(content.get("ros__parameters"), Mapping):
+            raise ParameterError(f"parameter file {path}: section {section} has no ros__parameters")
+        flat.update(_flatten(content.get("ros__parameters", {})))
+    return flat

@@ -1,0 +1,85 @@
+"""The rover's body, speed limits and sensor mounting, as the shared parameter file states them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import parameters
+from .parameters import param
+
+PREFIX = "robot."
+
+
+@dataclasses.dataclass(frozen=True)
+class Pose:
+    """Pose of a sensor in base_link: metres and radians, fixed-axis roll, pitch, yaw (REP-103)."""
+
+    x: float = 0.0
+    y: float = 0.0
+    z: float = 0.0
+    roll: float = 0.0
+    pitch: float = 0.0
+    yaw: float = 0.0
+
+    @property
+    def position(self) -> NDArray[np.float64]:
+        """(3,) float64, m."""
+        return np.array([self.x, self.y, self.z])
+
+    @property
+    def rotation(self) -> NDArray[np.float64]:
+        """(3, 3) float64 matrix Rz(yaw) @ Ry(pitch) @ Rx(roll), sensor to base_link."""
+        (cr, cp, cy), (sr, sp, sy) = (
+            f([self.roll, self.pitch, self.yaw]) for f in (np.cos, np.sin)
+        )
+        return np.array(
+            [
+                [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+                [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+                [-sp, cp * sr, cp * cr],
+            ]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Robot:
+    """The rover's body and mounting; see config/sac_rover.yaml."""
+
+    max_linear_speed: float = param("Speed at full track command, m/s.", minimum=0.01, maximum=5.0)
+    max_angular_speed: float = param(
+        "Turn rate at opposite full track commands, rad/s.", minimum=0.01, maximum=10.0
+    )
+    half_length_m: float = param("Half of the footprint along x, m.", minimum=0.0, maximum=5.0)
+    half_width_m: float = param("Half of the footprint along y, m.", minimum=0.0, maximum=5.0)
+    height_m: float = param("Height of the body above the floor, m.", minimum=0.0, maximum=5.0)
+    lidar_pose: tuple[float, ...] = param(
+        "LiDAR in base_link: x, y, z (m), roll, pitch, yaw (rad).",
+        length=6, minimum=-10.0, maximum=10.0,
+    )  # fmt: skip
+    camera_pose: tuple[float, ...] = param(
+        "Camera body (x forward) in base_link: x, y, z (m), roll, pitch, yaw (rad).",
+        length=6, minimum=-10.0, maximum=10.0,
+    )  # fmt: skip
+
+    @property
+    def lidar(self) -> Pose:
+        """Mounting pose of the LiDAR."""
+        return Pose(*self.lidar_pose)
+
+    @property
+    def camera(self) -> Pose:
+        """Mounting pose of the camera body: x forward, y left, z up; not the optical frame."""
+        return Pose(*self.camera_pose)
+
+
+def load(params_file: str | Path) -> Robot:
+    """Read the robot section of the shared parameter file.
+
+    Raises:
+        ParameterError: listing everything that is missing or wrong.
+    """
+    return parameters.from_values(Robot, parameters.read_file(params_file), PREFIX)

@@ -1,0 +1,104 @@
+"""Keeps calibration samples while the rover drives, off the control path."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import queue
+import random
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+
+from . import samples
+from .contract import Contract
+from .errors import TractorError
+from .parameters import param
+from .samples import Sample
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerParameters:
+    """What is kept and where; see the sac_actor section of config/sac_rover.yaml."""
+
+    calibration_dir: str = param("Folder of the calibration samples.", "calibration_data")
+    sample_probability: float = param(
+        "Probability that a frame is kept.", 0.1, minimum=0.0, maximum=1.0
+    )
+    sample_keep: int = param(
+        "Sampling stops when the folder holds so many.", 100, minimum=0, maximum=1_000_000
+    )
+    seed: int = param("Seed of the random choice.", 0, minimum=0)
+
+
+class Sampler:
+    """Draws frames with a fixed probability and writes them in a thread behind a bounded queue.
+
+    `offer` never blocks and never raises: when the queue is full the frame is dropped and counted.
+    A folder that cannot be written stops sampling with one warning; driving goes on.
+    """
+
+    def __init__(self, parameters: SamplerParameters, contract: Contract) -> None:
+        self.folder = Path(parameters.calibration_dir)
+        self._probability = parameters.sample_probability
+        self._keep = parameters.sample_keep
+        self._contract = contract
+        self._random = random.Random(parameters.seed)
+        self._queue: queue.Queue[tuple[Sample, Future[Path]] | None] = queue.Queue(maxsize=8)
+        self.kept = len(samples.list_files(self.folder))
+        self.dropped = 0
+        self.error: str | None = None
+        self._thread = threading.Thread(target=self._write_queue, name="sampler", daemon=True)
+        self._thread.start()
+
+    def offer(self, sample: Sample) -> None:
+        """Keep the frame with the configured probability; its arrays must not change afterwards."""
+        if self._random.random() >= self._probability or self.error is not None:
+            return
+        if self.kept + self._queue.qsize() < self._keep and self._submit(sample) is None:
+            self.dropped += 1
+
+    def snapshot(self, sample: Sample, timeout_s: float) -> Path:
+        """Save one frame now, whatever the limit, and return its path.
+
+        Raises:
+            SampleError: the frame cannot calibrate a model.
+            TractorError: the writer is busy beyond the time limit.
+            OSError: the folder cannot be written.
+        """
+        future = self._submit(sample)
+        if future is None:
+            raise TractorError("busy: the sample queue is full, try again")
+        try:
+            return future.result(timeout_s)
+        except FutureTimeout as error:
+            raise TractorError(f"busy: not written within {timeout_s} s") from error
+
+    def close(self) -> None:
+        """Write what is queued and end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _submit(self, sample: Sample) -> Future[Path] | None:
+        future: Future[Path] = Future()
+        try:
+            self._queue.put_nowait((sample, future))
+        except queue.Full:
+            return None
+        return future
+
+    def _write_queue(self) -> None:
+        while (item := self._queue.get()) is not None:
+            sample, future = item
+            try:
+                future.set_result(samples.write(self.folder, sample, self._contract))
+                self.kept += 1
+                self.error = None
+            except (OSError, TractorError) as error:
+                future.set_exception(error)
+                if isinstance(error, OSError):
+                    self.error = f"sampling stopped: {self.folder}: {error.strerror or error}"
+                    log.warning("%s", self.error)

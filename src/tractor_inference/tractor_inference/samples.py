@@ -1,0 +1,185 @@
+"""Calibration samples on disk: `calib_<unix ns>.npz`, raw observations with their contract."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import stat
+import struct
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import Contract
+from .errors import ContractError, SampleError
+from .proprio import LIDAR_MIN_CAP_M
+
+# A sample is 131 kB of grid and a few numbers; nothing near this is one.
+MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_MEMBER_BYTES = 16 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One observation: bev (2, cells, cells) in [0, 1], proprio (6,) raw, float32; stamp in ns."""
+
+    bev: NDArray[np.float32]
+    proprio: NDArray[np.float32]
+    stamp_ns: int | None = None
+
+
+def sample_problems(bev: NDArray, proprio: NDArray, contract: Contract) -> list[str]:
+    """Return why a frame cannot calibrate a model, one sentence each; empty when it can."""
+    problems = []
+    for name, array, shape in (
+        ("bev", bev, contract.bev_shape),
+        ("proprio", proprio, (contract.proprio_size,)),
+    ):
+        if array.dtype != np.float32:
+            problems.append(f"{name}: expected float32, found {array.dtype}")
+        elif array.shape != shape:
+            problems.append(f"{name}: expected shape {shape}, found {array.shape}")
+        elif not np.isfinite(array).all():
+            count = int(np.count_nonzero(~np.isfinite(array)))
+            problems.append(f"{name}: expected finite values, found {count} NaN or Inf")
+        elif name == "bev" and (array.min() < 0.0 or array.max() > 1.0):
+            problems.append(f"bev: expected 0..1, found {array.min():.3g}..{array.max():.3g}")
+        elif name == "proprio":
+            problems += _proprio_range_problems(array, contract)
+    return problems
+
+
+def _proprio_range_problems(proprio: NDArray, contract: Contract) -> list[str]:
+    """Ranges of the guide; an outlier in one sample ruins the quantisation of the whole tensor."""
+    limits = {"lidar_min": (0.0, LIDAR_MIN_CAP_M)}
+    limits |= dict.fromkeys(("prev_lin", "prev_ang", "gap_heading"), (-1.0, 1.0))
+    # Velocities have no hard limit; beyond the clip of the contract they are certainly wrong units.
+    problems = []
+    for i, name in enumerate(contract.proprio_names):
+        span = 10.0 * contract.proprio_clip * contract.proprio_std[i]
+        low, high = limits.get(name, (-span, span))
+        if not low - 1e-3 <= proprio[i] <= high + 1e-3:
+            problems.append(f"proprio {name}: expected {low:g}..{high:g}, found {proprio[i]:.4g}")
+    return problems
+
+
+def _member_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple, np.dtype]:
+    """Read shape and dtype of one .npy member without reading its data."""
+    with archive.open(info) as file:
+        magic = file.read(8)
+        if magic[:6] != b"\x93NUMPY":
+            raise SampleError(f"{info.filename}: not a .npy member")
+        size = struct.unpack("<H", file.read(2))[0] if magic[6] == 1 else None
+        if size is None:
+            size = struct.unpack("<I", file.read(4))[0]
+        if size > 10_000:
+            raise SampleError(f"{info.filename}: absurd header of {size} bytes")
+        header = ast.literal_eval(file.read(size).decode("latin1"))
+    dtype = np.dtype(header["descr"])
+    if dtype.hasobject:
+        raise SampleError(f"{info.filename}: holds Python objects (pickle), which are never loaded")
+    return tuple(header["shape"]), dtype
+
+
+def _load_members(path: Path) -> dict[str, NDArray]:
+    """Load the members of a sample after checking sizes and headers against what they declare."""
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise SampleError("expected a regular file, found a link or special file")
+    if found.st_size > MAX_FILE_BYTES:
+        raise SampleError(f"expected at most {MAX_FILE_BYTES} bytes, found {found.st_size}")
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name not in ("bev", "proprio", "stamp", "contract"):
+                continue
+            shape, dtype = _member_header(archive, info)
+            declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if declared > MAX_MEMBER_BYTES or info.file_size > MAX_MEMBER_BYTES:
+                raise SampleError(f"{name}: declares {max(declared, info.file_size)} bytes")
+            with archive.open(info) as file:
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
+def read(path: str | Path, contract: Contract) -> Sample:
+    """Read and check one sample; pickles, bombs and links are refused before they are loaded.
+
+    Files with only `bev` and `proprio` (written by other software) are read too.
+
+    Raises:
+        SampleError: the file cannot calibrate a model; all reasons at once.
+    """
+    path = Path(path)
+    try:
+        arrays = _load_members(path)
+    except SampleError as error:
+        raise SampleError(f"{path}: {error}") from error
+    except FileNotFoundError as error:
+        raise SampleError(f"{path}: no such file") from error
+    except Exception as error:  # zipfile, zlib, ast and numpy raise many kinds on damaged files
+        raise SampleError(f"{path}: not a readable .npz file ({error})") from error
+    missing = [name for name in ("bev", "proprio") if name not in arrays]
+    if missing:
+        raise SampleError(f"{path}: expected members bev and proprio, missing {missing}")
+    problems = sample_problems(arrays["bev"], arrays["proprio"], contract)
+    if "contract" in arrays:
+        try:
+            contract.require_same(str(arrays["contract"]), "sample")
+        except ContractError as error:
+            problems.append(str(error))
+    if problems:
+        raise SampleError(f"{path}: " + "; ".join(problems))
+    stamp = arrays.get("stamp")
+    stamp_ns = int(stamp) if stamp is not None and stamp.ndim == 0 else None
+    return Sample(arrays["bev"], arrays["proprio"], stamp_ns)
+
+
+def list_files(folder: str | Path) -> list[Path]:
+    """Return the sample files of a folder in the order of their names, which is that of time."""
+    return sorted(Path(folder).glob("*.npz"))
+
+
+def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
+    """Write one sample atomically and return its path.
+
+    The name carries the wall clock, so samples of all sessions sort by time and never collide: a
+    finished temporary file is linked to a name that does not exist yet.
+
+    Raises:
+        SampleError: the frame itself cannot calibrate a model.
+        OSError: the folder cannot be written.
+    """
+    problems = sample_problems(sample.bev, sample.proprio, contract)
+    if problems:
+        raise SampleError("frame not saved: " + "; ".join(problems))
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".calib_", suffix=".tmp", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(
+                file,
+                bev=sample.bev,
+                proprio=sample.proprio,
+                stamp=np.int64(sample.stamp_ns or 0),
+                contract=np.array(contract.digest),
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        while True:
+            path = folder / f"calib_{time.time_ns()}.npz"
+            try:
+                os.link(temporary, path)
+                return path
+            except FileExistsError:
+                continue
+    finally:
+        os.unlink(temporary)

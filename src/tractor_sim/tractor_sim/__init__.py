@@ -1,0 +1,1 @@
+"""A simulated rover, recorded sensors and the reference actor made with them."""
