@@ -8,7 +8,6 @@ import queue
 import random
 import threading
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 
 from . import samples
@@ -61,21 +60,16 @@ class Sampler:
         if self.kept + self._queue.qsize() < self._keep and self._submit(sample) is None:
             self.dropped += 1
 
-    def snapshot(self, sample: Sample, timeout_s: float) -> Path:
-        """Save one frame now, whatever the limit, and return its path.
+    def save(self, sample: Sample) -> Future[Path]:
+        """Queue one frame whatever the limit; the future holds its path, or why it was not saved.
 
         Raises:
-            SampleError: the frame cannot calibrate a model.
-            TractorError: the writer is busy beyond the time limit.
-            OSError: the folder cannot be written.
+            TractorError: the queue is full.
         """
         future = self._submit(sample)
         if future is None:
             raise TractorError("busy: the sample queue is full, try again")
-        try:
-            return future.result(timeout_s)
-        except FutureTimeout as error:
-            raise TractorError(f"busy: not written within {timeout_s} s") from error
+        return future
 
     def close(self) -> None:
         """Write what is queued and end the thread."""

@@ -1,0 +1,179 @@
+import io
+import os
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tractor_inference import contract as contract_module
+from tractor_inference import samples
+from tractor_inference.errors import SampleError, TractorError
+from tractor_inference.paths import default_params_file
+from tractor_inference.sampler import Sampler, SamplerParameters
+from tractor_inference.samples import Sample
+
+CONTRACT = contract_module.load(default_params_file())
+
+
+def frame(seed=0, stamp_ns=7):
+    rng = np.random.default_rng(seed)
+    bev = (rng.random(CONTRACT.bev_shape) < 0.05).astype(np.float32)
+    proprio = np.array([1.0, 0.5, -0.5, 0.1, 0.2, 0.3], np.float32)
+    return Sample(bev, proprio, stamp_ns)
+
+
+def save(folder, **members):
+    good = frame()
+    content = {"bev": good.bev, "proprio": good.proprio} | members
+    path = folder / "calib_1.npz"
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+    return path
+
+
+def test_round_trip_keeps_raw_values_stamp_and_contract(tmp_path):
+    path = samples.write(tmp_path / "new" / "folder", frame(), CONTRACT)
+    back = samples.read(path, CONTRACT)
+    np.testing.assert_array_equal(back.bev, frame().bev)
+    np.testing.assert_array_equal(back.proprio, frame().proprio)
+    assert back.stamp_ns == 7
+    assert path.name.startswith("calib_") and path.suffix == ".npz"
+    with np.load(path) as data:
+        assert str(data["contract"]) == CONTRACT.digest
+        assert data["stamp"].dtype == np.int64
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_files_with_only_bev_and_proprio_are_read(tmp_path):
+    assert samples.read(save(tmp_path), CONTRACT).stamp_ns is None
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"bev": np.full((2, 128, 128), np.nan, np.float32)}, "NaN or Inf"),
+        ({"proprio": np.array([1, 0, 0, np.inf, 0, 0], np.float32)}, "1 NaN or Inf"),
+        ({"bev": np.zeros((128, 128, 2), np.float32)}, r"expected shape \(2, 128, 128\)"),
+        ({"bev": np.zeros((2, 128, 128))}, "expected float32, found float64"),
+        ({"bev": np.full((2, 128, 128), 1.5, np.float32)}, "expected 0..1"),
+        ({"proprio": np.array([9, 0, 0, 0, 0, 0], np.float32)}, "lidar_min: expected 0..4"),
+        ({"proprio": np.array([1, 0, 0, 1e4, 0, 0], np.float32)}, "cur_lin"),
+        ({"proprio": None}, "missing .*proprio"),
+        ({"contract": np.array("f" * 64)}, "expected contract"),
+        ({"bev": np.array([{"a": 1}], dtype=object)}, "pickle"),
+    ],
+)
+def test_unusable_samples_say_why(tmp_path, members, message):
+    with pytest.raises(SampleError, match=message):
+        samples.read(save(tmp_path, **members), CONTRACT)
+
+
+def test_all_reasons_are_given_at_once(tmp_path):
+    path = save(tmp_path, bev=np.zeros((1, 2)), proprio=np.array([9, 0, 0, 0, 0, 7], np.float32))
+    with pytest.raises(SampleError) as caught:
+        samples.read(path, CONTRACT)
+    for text in ("bev", "lidar_min", "gap_heading", str(path)):
+        assert text in str(caught.value)
+
+
+def test_truncated_empty_and_missing_files_are_refused(tmp_path):
+    path = samples.write(tmp_path, frame(), CONTRACT)
+    whole = path.read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(SampleError, match=path.name):
+            samples.read(path, CONTRACT)
+    with pytest.raises(SampleError, match="no such file"):
+        samples.read(tmp_path / "none.npz", CONTRACT)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "calib_1.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (60_000, 60_000)}
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bev.npy", header.getvalue() + bytes(1000))
+    with pytest.raises(SampleError, match="declares 14400000000 bytes"):
+        samples.read(path, CONTRACT)
+
+
+def test_links_are_not_followed(tmp_path):
+    path = samples.write(tmp_path, frame(), CONTRACT)
+    link = tmp_path / "calib_link.npz"
+    link.symlink_to(path)
+    with pytest.raises(SampleError, match="regular file"):
+        samples.read(link, CONTRACT)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_give_a_sample_error_only(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("bytes") / "calib_1.npz"
+    path.write_bytes(content)
+    with pytest.raises(SampleError):
+        samples.read(path, CONTRACT)
+
+
+def test_an_unusable_frame_is_not_written(tmp_path):
+    broken = frame()
+    broken.proprio[0] = np.nan
+    with pytest.raises(SampleError):
+        samples.write(tmp_path, broken, CONTRACT)
+    assert not list(tmp_path.iterdir())
+
+
+def sampler(folder, **values):
+    return Sampler(SamplerParameters(calibration_dir=str(folder), **values), CONTRACT)
+
+
+def test_sampling_stops_when_the_folder_holds_enough_also_after_a_restart(tmp_path):
+    for _ in range(2):
+        keeper = sampler(tmp_path, sample_probability=1.0, sample_keep=5)
+        for _ in range(6):
+            keeper.offer(frame())
+        keeper.close()
+        assert 5 <= len(samples.list_files(tmp_path)) <= 6
+
+
+def test_sampling_probability_is_that_of_the_parameter(tmp_path):
+    keeper = sampler(tmp_path, sample_probability=0.1, sample_keep=10**6)
+    drawn = []
+    keeper._submit = lambda sample: drawn.append(sample) or object()
+    for _ in range(10_000):
+        keeper.offer(frame)
+    keeper.close()
+    assert 850 < len(drawn) < 1150
+
+
+def test_snapshot_is_saved_whatever_the_limit(tmp_path):
+    keeper = sampler(tmp_path, sample_keep=0)
+    path = keeper.save(frame()).result(10)
+    keeper.close()
+    assert samples.read(path, CONTRACT).stamp_ns == 7
+
+
+def test_unwritable_folder_stops_sampling_and_says_so(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    keeper = sampler(blocker / "folder", sample_probability=1.0)
+    with pytest.raises(OSError):
+        keeper.save(frame()).result(10)
+    assert keeper.error is not None and "sampling stopped" in keeper.error
+    keeper.close()
+
+
+def test_a_full_queue_drops_and_counts_without_blocking(tmp_path, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(samples, "write", lambda *_: release.wait(10) and tmp_path)
+    keeper = sampler(tmp_path, sample_probability=1.0)
+    for _ in range(20):
+        keeper.offer(frame())
+    assert keeper.dropped > 0
+    with pytest.raises(TractorError, match="busy"):
+        keeper.save(frame())
+    release.set()
+    keeper.close()

@@ -1,0 +1,69 @@
+"""Is an input there, in time and in order? Time is always an argument."""
+
+from __future__ import annotations
+
+# A clock that disagrees by more than this cannot be used to judge an age.
+MAX_FUTURE_S = 0.1
+
+
+class InputMonitor:
+    """Watches one input: refuses stamps that cannot be right, and names it when it is stale.
+
+    Stamps are compared with the ROS clock, which may be simulated, jump or stand still; staleness is
+    judged by arrival on a steady clock, which cannot.
+    """
+
+    def __init__(self, name: str, max_age_s: float) -> None:
+        self.name = name
+        self.max_age_s = max_age_s
+        self.received = 0
+        self.rejected = 0
+        self.last_rejection = ""
+        self._arrival_s: float | None = None
+        self._stamp_ns = 0
+
+    def reject(self, reason: str) -> None:
+        """Count a message that could not be used."""
+        self.rejected += 1
+        self.last_rejection = reason
+
+    def accept(self, stamp_ns: int, clock_ns: int, now_s: float) -> bool:
+        """Take note of a message; False when its stamp is ahead, old, or goes backwards.
+
+        Args:
+            stamp_ns: the message's header stamp.
+            clock_ns: the ROS clock.
+            now_s: a steady clock.
+        """
+        age_s = (clock_ns - stamp_ns) * 1e-9
+        behind = self.fresh(now_s) and stamp_ns < self._stamp_ns
+        if age_s < -MAX_FUTURE_S:
+            self.reject(f"{self.name}: stamp {-age_s:.3f} s ahead, limit {MAX_FUTURE_S}")
+        elif age_s > self.max_age_s:
+            self.reject(f"{self.name}: stamp {age_s:.3f} s old, limit {self.max_age_s}")
+        elif behind:
+            step_s = (self._stamp_ns - stamp_ns) * 1e-9
+            self.reject(f"{self.name}: stamp goes {step_s:.3f} s backwards")
+        else:
+            self.received += 1
+            self._arrival_s, self._stamp_ns = now_s, stamp_ns
+            return True
+        return False
+
+    def fresh(self, now_s: float) -> bool:
+        """True when the last accepted message arrived within the limit."""
+        return self._arrival_s is not None and now_s - self._arrival_s <= self.max_age_s
+
+    def forget(self) -> None:
+        """Treat the input as never seen, as after a jump of the clock."""
+        self._arrival_s = None
+
+    def problem(self, now_s: float) -> str | None:
+        """Return why the rover must not drive on this input, or None."""
+        if self.fresh(now_s):
+            return None
+        why = f" (last rejected: {self.last_rejection})" if self.last_rejection else ""
+        if self._arrival_s is None:
+            return f"{self.name} never received{why}"
+        age_s = now_s - self._arrival_s
+        return f"{self.name} {age_s:.2f} s old, limit {self.max_age_s:.2f}{why}"
