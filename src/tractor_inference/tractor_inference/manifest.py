@@ -1,0 +1,245 @@
+"""MODEL.json beside MODEL.rknn: what the model was built from, for whom, and how it was proved.
+
+The toolkit's builds are not byte-deterministic and its files are opaque, so a build is known by its
+inputs: the ONNX, the calibration samples, the contract and the toolkit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import typing
+from pathlib import Path
+from typing import Any
+
+from .contract import Contract
+from .errors import ModelError, raise_all
+
+SCHEMA = 1
+PRECISIONS = ("int8", "fp16")
+# An actor is a few megabytes; nothing near this is one.
+MAX_MODEL_BYTES = 256 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelRecord:
+    """The .rknn file, its precision (int8 or fp16) and its platform, for instance rk3588."""
+
+    file: str
+    sha256: str
+    bytes: int
+    precision: str
+    target: str
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxRecord:
+    """The ONNX actor it was built from; `file` is relative to the manifest."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ContractRecord:
+    """The observation contract: its digest and its canonical form."""
+
+    digest: str
+    observation: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleRecord:
+    """One calibration sample; `file` is relative to the calibration folder."""
+
+    file: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationRecord:
+    """The calibration samples; `folder` is relative to the manifest, no samples for fp16."""
+
+    folder: str
+    samples: tuple[SampleRecord, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ToolkitRecord:
+    """Versions of rknn-toolkit2 and Python that built the model."""
+
+    version: str
+    python: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Everything a reader may rely on; `created` is ISO 8601, `validation` the measured metrics."""
+
+    model: ModelRecord
+    onnx: OnnxRecord
+    contract: ContractRecord
+    calibration: CalibrationRecord
+    toolkit: ToolkitRecord
+    validation: dict[str, Any]
+    created: str
+    schema: int = SCHEMA
+
+
+def path_of(rknn: Path) -> Path:
+    """Return the manifest's path for a model: beside the real file, links followed."""
+    return rknn.resolve().with_suffix(".json")
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 (hex) of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_model_bytes(path: Path) -> bytes:
+    """Read a model file once; its bytes are then checked and used, whatever happens to the file.
+
+    Raises:
+        ModelError: no regular file, unreadable, empty or far too large.
+    """
+    try:
+        # Non-blocking: opening a named pipe would wait for a writer.
+        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelError(f"{path}: expected a regular file, found a folder or special file")
+            if not 0 < status.st_size <= MAX_MODEL_BYTES:
+                raise ModelError(
+                    f"{path}: expected 1..{MAX_MODEL_BYTES} bytes, found {status.st_size}"
+                )
+            return file.read()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _parse(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
+    """Return JSON `value` as `kind`, adding what is wrong to `problems`."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            problems.append(f"{where}: expected an object, found {value!r:.80}")
+            return None
+        hints = typing.get_type_hints(kind)
+        required = {f.name for f in dataclasses.fields(kind)}
+        problems += [f"{where}.{name}: missing" for name in sorted(required - value.keys())]
+        problems += [f"{where}.{name}: unknown" for name in sorted(value.keys() - required)]
+        parsed = {
+            name: _parse(value[name], hints[name], f"{where}.{name}", problems)
+            for name in required & value.keys()
+        }
+        return None if problems else kind(**parsed)
+    origin = typing.get_origin(kind) or kind
+    if origin is tuple:
+        if not isinstance(value, list):
+            problems.append(f"{where}: expected a list, found {value!r:.80}")
+            return None
+        element = typing.get_args(kind)[0]
+        return tuple(
+            _parse(item, element, f"{where}[{i}]", problems) for i, item in enumerate(value)
+        )
+    if type(value) is not origin:
+        problems.append(f"{where}: expected {origin.__name__}, found {value!r:.80}")
+    return value
+
+
+def read(rknn: Path) -> Manifest:
+    """Read the manifest of a model.
+
+    Args:
+        rknn: the .rknn file, or a link to it such as models/remote_trained.rknn.
+
+    Raises:
+        ModelError: the model or its manifest is missing or malformed; lists every problem.
+    """
+    if not rknn.is_file():
+        raise ModelError(f"{rknn}: expected an .rknn file, found none; make it with convert")
+    path = path_of(rknn)
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{path}: expected the manifest that convert writes beside {rknn.resolve().name}, "
+            "found none; convert the ONNX actor again"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable manifest ({error})") from error
+    if isinstance(value, dict) and value.get("schema") != SCHEMA:
+        raise ModelError(f"{path}: expected schema {SCHEMA}, found {value.get('schema')!r}")
+    problems: list[str] = []
+    manifest = _parse(value, Manifest, "manifest", problems)
+    if not problems:
+        if manifest.model.precision not in PRECISIONS:
+            problems.append(
+                f"manifest.model.precision: expected one of {PRECISIONS}, "
+                f"found {manifest.model.precision!r}"
+            )
+        if (manifest.model.precision == "int8") != bool(manifest.calibration.samples):
+            problems.append(
+                "manifest.calibration.samples: expected samples for int8 and none for fp16, "
+                f"found {len(manifest.calibration.samples)} for {manifest.model.precision}"
+            )
+    raise_all(ModelError, f"{path}: not a manifest of schema {SCHEMA}:", problems)
+    return manifest
+
+
+def write(manifest: Manifest, path: Path) -> None:
+    """Write a manifest atomically.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n"
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_checked(path: Path, sha256: str) -> bytes:
+    """Read a file that a manifest names and refuse other bytes than it was written for.
+
+    Raises:
+        ModelError: unreadable, or another digest.
+    """
+    data = read_model_bytes(path)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ModelError(
+            f"{path}: expected sha256 {sha256} as its manifest says, found {found}; "
+            "the file was changed or replaced, convert the ONNX actor again"
+        )
+    return data
+
+
+def check(manifest: Manifest, rknn: Path, contract: Contract) -> bytes:
+    """Check that a model is the one its manifest describes and follows the contract.
+
+    A link that may move is resolved once by the caller, before `read` and `check`.
+
+    Returns:
+        The bytes of the model, read once: these are the ones that were checked.
+
+    Raises:
+        ContractError: made for another contract; names both digests and the fields that differ.
+        ModelError: other bytes than the manifest's.
+    """
+    contract.require_same(
+        manifest.contract.digest, str(path_of(rknn)), manifest.contract.observation
+    )
+    return read_checked(rknn.resolve(), manifest.model.sha256)

@@ -1,0 +1,128 @@
+"""What an ONNX file must be to serve as the actor; shared by the converter and the CPU backend."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .contract import ACTION_OUTPUT, ACTION_SIZE, Contract
+from .errors import ModelError, raise_all
+from .manifest import read_model_bytes
+
+Shape = tuple["int | str", ...]
+Signature = dict[str, tuple[str, Shape]]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxFacts:
+    """One accepted actor.
+
+    `data` holds the bytes that were inspected: use them, the file may be replaced meanwhile.
+    `inputs` and `output` are shapes, all float32; `opset` is that of the default domain.
+    """
+
+    sha256: str
+    inputs: dict[str, Shape]
+    output: Shape
+    opset: int
+    data: bytes = dataclasses.field(repr=False)
+
+
+def _node_tensors(nodes: Any) -> Iterator[Any]:
+    """Yield every tensor stored in the attributes of nodes, subgraphs included."""
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _graph_tensors(graph)
+
+
+def _graph_tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _signature(values: Any, type_name: Callable[[int], str]) -> Signature:
+    """Return {name: (type, shape)} of graph inputs or outputs; free dimensions by their name."""
+    return {
+        value.name: (
+            type_name(value.type.tensor_type.elem_type).lower(),
+            tuple(
+                dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?")
+                for dim in value.type.tensor_type.shape.dim
+            ),
+        )
+        for value in values
+    }
+
+
+def _describe(values: Signature) -> str:
+    return ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in values.items())
+
+
+def inspect(path: Path, contract: Contract) -> OnnxFacts:
+    """Read an ONNX file and refuse everything that is not an actor of this contract.
+
+    An actor has exactly the inputs `bev` (1, 2, N, N) and `proprio` (1, 6), found by name, and a
+    first output `action` (1, 2), all float32 with fixed shapes, and all its weights inside.
+
+    Raises:
+        ModelError: unreadable or damaged, or not such an actor; lists expected and found.
+    """
+    data = read_model_bytes(path)
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError("onnx is not installed: pip install onnx onnxruntime") from error
+    try:
+        model = onnx.load_model_from_string(data)
+        if not model.graph.node:
+            raise ValueError("it holds no graph")
+        stored = [*_graph_tensors(model.graph)]
+        for function in model.functions:
+            stored += _node_tensors(function.node)
+        external = [t.name for t in stored if t.data_location == onnx.TensorProto.EXTERNAL]
+        if not external:
+            onnx.checker.check_model(model)
+    except Exception as error:  # protobuf, checker and shape inference raise kinds of their own
+        raise ModelError(f"{path}: not a valid ONNX file ({error})") from error
+    if external:
+        raise ModelError(
+            f"{path}: expected all weights inside the file, found {len(external)} tensors stored "
+            f"outside ({', '.join(external[:4])}); export again without external data"
+        )
+
+    # Files of IR version 3 list the weights among the inputs.
+    weights = {tensor.name for tensor in model.graph.initializer}
+    type_name = onnx.TensorProto.DataType.Name
+    inputs = _signature((v for v in model.graph.input if v.name not in weights), type_name)
+    outputs = _signature(model.graph.output, type_name)
+    expected_inputs: Signature = {
+        name: ("float", shape) for name, shape in contract.input_shapes.items()
+    }
+    expected_output: Signature = {ACTION_OUTPUT: ("float", (1, ACTION_SIZE))}
+    problems = []
+    if inputs != expected_inputs:
+        problems.append(f"inputs: expected {_describe(expected_inputs)}; found {_describe(inputs)}")
+    if dict(list(outputs.items())[:1]) != expected_output:
+        problems.append(
+            f"first output: expected {_describe(expected_output)}; found {_describe(outputs)}"
+        )
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if not opset:
+        problems.append("opset: expected one of the default domain, found none")
+    raise_all(ModelError, f"{path}: not an actor of this contract:", problems)
+    return OnnxFacts(
+        sha256=hashlib.sha256(data).hexdigest(),
+        inputs={name: shape for name, (_, shape) in inputs.items()},
+        output=outputs[ACTION_OUTPUT][1],
+        opset=opset,
+        data=data,
+    )

@@ -1,0 +1,208 @@
+"""Calls of rknn-toolkit2 with every outcome checked, for the converter and the simulator backend.
+
+Facts about the toolkit (2.5.0, measured): calibration arrays must be NCHW, inference reads 4-D
+inputs as NHWC; mean and std of a 2-D input are silently ignored, so inputs arrive normalised;
+`load_onnx(inputs=...)` fixes the order of the inputs whatever their order in the file; names in a
+dataset list are relative to the list. It aborts the process on one Inf in one sample, so samples
+are checked before they come here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import ACTION_OUTPUT, Contract, normalize
+from .errors import ModelError
+from .samples import Sample
+
+DISTRIBUTION = "rknn-toolkit2"
+_INSTALL_HINT = (
+    f"{DISTRIBUTION} is not installed here; it runs on a PC or the board with Python 3.10-3.12, "
+    "in the .venv that make sets up"
+)
+
+
+def toolkit_version() -> str:
+    """Return the version of rknn-toolkit2.
+
+    Raises:
+        ModelError: it is not installed.
+    """
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelError(_INSTALL_HINT) from error
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what native code prints on file descriptor 1 to stderr: stdout carries results.
+
+    It holds for the whole process while it lasts, so it surrounds loading and building, not
+    inference.
+    """
+    c_library = ctypes.CDLL(None)
+    sys.stdout.flush()
+    saved = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        c_library.fflush(None)
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _check(call: str, function: Any, *args: Any, **kwargs: Any) -> None:
+    """Run one toolkit call; -1 and exceptions are both failures."""
+    try:
+        with stdout_to_stderr():
+            code = function(*args, **kwargs)
+    except Exception as error:  # the toolkit raises ValueError with a traceback as its message
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{DISTRIBUTION} {call}: {lines[-1]}") from error
+    if code != 0:
+        raise ModelError(f"{DISTRIBUTION} {call}: expected return code 0, found {code}; see stderr")
+
+
+def write_dataset(samples: Sequence[Sample], contract: Contract, folder: Path) -> Path:
+    """Write a calibration set as the toolkit reads it.
+
+    Args:
+        samples: checked raw samples.
+        contract: normalises the proprioception.
+        folder: gets bev_i.npy (1, 2, N, N), proprio_i.npy (1, 6) normalised, both float32, and
+            dataset.txt.
+
+    Returns:
+        Path of dataset.txt.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, sample in enumerate(samples):
+        np.save(folder / f"bev_{i}.npy", sample.bev[None])
+        np.save(folder / f"proprio_{i}.npy", normalize(contract, sample.proprio)[None])
+        lines.append(f"bev_{i}.npy proprio_{i}.npy\n")
+    dataset = folder / "dataset.txt"
+    dataset.write_text("".join(lines))
+    return dataset
+
+
+def build(onnx: Path, contract: Contract, *, target: str, dataset: Path | None) -> Any:
+    """Build an actor for the NPU.
+
+    Args:
+        onnx: an actor that `onnx_model.inspect` accepted.
+        contract: names and shapes of the inputs.
+        target: platform, for instance rk3588.
+        dataset: list written by `write_dataset` for INT8 (w8a8, normal, per channel); None
+            builds FP16.
+
+    Returns:
+        The built rknn.api.RKNN object; the caller releases it.
+
+    Raises:
+        ModelError: the toolkit is missing or refused a step.
+    """
+    # The toolkit draws dozens of progress bars on stderr.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        with stdout_to_stderr():
+            from rknn.api import RKNN
+    except ImportError as error:
+        raise ModelError(f"{_INSTALL_HINT} ({error})") from error
+    with stdout_to_stderr():
+        rknn = RKNN(verbose=False)
+    try:
+        _check(
+            "config",
+            rknn.config,
+            target_platform=target,
+            quantized_dtype="w8a8",
+            quantized_algorithm="normal",
+            quantized_method="channel",
+        )
+        _check(
+            "load_onnx",
+            rknn.load_onnx,
+            model=str(onnx),
+            inputs=list(contract.input_shapes),
+            input_size_list=[list(shape) for shape in contract.input_shapes.values()],
+            outputs=[ACTION_OUTPUT],
+        )
+        _check(
+            "build",
+            rknn.build,
+            do_quantization=dataset is not None,
+            dataset=None if dataset is None else str(dataset),
+        )
+    except BaseException:
+        release(rknn)
+        raise
+    return rknn
+
+
+def export(rknn: Any, path: Path) -> None:
+    """Write the built model to `path`, which must not exist.
+
+    Raises:
+        ModelError: the toolkit refused, or wrote nothing.
+    """
+    if path.exists():
+        raise ModelError(f"{path}: expected no such file before the export, found one")
+    _check("export_rknn", rknn.export_rknn, str(path))
+    if not path.is_file() or path.stat().st_size == 0:
+        raise ModelError(f"{DISTRIBUTION} export_rknn: returned 0 but wrote no {path}")
+
+
+def start_simulator(rknn: Any) -> None:
+    """Start the simulator in the session that built the model; a loaded .rknn cannot run in it.
+
+    Raises:
+        ModelError: the toolkit refused.
+    """
+    _check("init_runtime", rknn.init_runtime)
+
+
+def nhwc(bev: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (1, 2, N, N) as contiguous (1, N, N, 2), the layout both RKNN runtimes read."""
+    return np.ascontiguousarray(bev.transpose(0, 2, 3, 1))
+
+
+def simulate(
+    rknn: Any, bev: NDArray[np.float32], proprio: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Run one frame in the simulator.
+
+    Args:
+        rknn: a built model with its simulator started.
+        bev: (1, 2, N, N) float32 in [0, 1].
+        proprio: (1, 6) float32, normalised.
+
+    Returns:
+        (1, 2) float32 action.
+
+    Raises:
+        ModelError: the simulator gave no answer.
+    """
+    outputs = rknn.inference(inputs=[nhwc(bev), proprio], data_format="nhwc")
+    if not outputs:
+        raise ModelError(f"{DISTRIBUTION} inference: expected one output, found {outputs}")
+    return outputs[0]
+
+
+def release(rknn: Any) -> None:
+    """Free what the toolkit holds for a model."""
+    with stdout_to_stderr():
+        rknn.release()
