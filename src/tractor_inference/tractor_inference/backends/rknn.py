@@ -1,0 +1,153 @@
+"""The actor on the board's NPU, through rknn-toolkit-lite2.
+
+Written against the Python sources of rknn-toolkit-lite2 2.5.0; opening and its failures are tested
+with the real aarch64 binding under emulation. Only a board can confirm:
+
+- that init_runtime returns 0 with the board's librknnrt, and what get_sdk_version then says;
+- that 4-D inputs are read as NHWC and types taken from the arrays when inference is told neither,
+  that outputs are float32, and that actions agree with the simulator's;
+- latency, and what a full garbage collection costs there;
+- that a target or version mismatch makes init_runtime return -1.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import manifest
+from ..contract import Contract
+from ..errors import ModelError
+from ..manifest import Manifest
+from ..rknn_toolkit import nhwc, stdout_to_stderr
+from .base import Backend
+
+log = logging.getLogger(__name__)
+
+DISTRIBUTION = "rknn-toolkit-lite2"
+DEVICE_TREE = Path("/proc/device-tree/compatible")
+# What init_runtime looks for, by the messages of the binding.
+NEEDED_FILES = {
+    DEVICE_TREE: "this is no Rockchip board, or a container without its device tree",
+    Path("/dev/dri/renderD129"): "the kernel has no NPU driver, or the container lacks the device",
+    Path("/usr/lib/librknnrt.so"): "install the vendor's librknnrt",
+}
+# inference() leaves about 42 kB in reference cycles a call (users' reports); at 30 Hz this bounds
+# the garbage to some 11 MB.
+COLLECT_EVERY_FRAMES = 256
+
+
+class RknnBackend(Backend):
+    """Runs an .rknn on the NPU, on one core, whichever is idle; it never falls back to the CPU."""
+
+    name = "rknn"
+
+    def __init__(self, model: Path, contract: Contract) -> None:
+        """Open a model.
+
+        Args:
+            model: .rknn with its manifest; read once, the checked bytes are the ones loaded.
+            contract: what the model must follow.
+
+        Raises:
+            ModelError: rknnlite, the runtime library or the NPU is missing or refuses the model.
+            ContractError: made for another contract.
+        """
+        super().__init__(contract)
+        model = model.resolve()
+        record = manifest.read(model)
+        data = manifest.check(record, model, contract)
+        try:
+            from rknnlite.api import RKNNLite
+        except ImportError as error:
+            raise ModelError(
+                f"{DISTRIBUTION} is not installed here ({error}); on the board: pip install "
+                f"{DISTRIBUTION}, on a PC choose backend rknn_sim"
+            ) from error
+        self._frames = 0
+        with stdout_to_stderr():
+            self._lite = RKNNLite()
+            try:
+                self._load(model, data, record)
+                self._start(model, record)
+            except BaseException:
+                self._lite.release()
+                raise
+
+    def _load(self, model: Path, data: bytes, record: Manifest) -> None:
+        with tempfile.TemporaryDirectory(prefix="rknn_") as folder:
+            copy = Path(folder, "model.rknn")
+            copy.write_bytes(data)
+            code = self._lite.load_rknn(str(copy))
+            if code != 0:
+                raise ModelError(f"{model}: load_rknn: expected 0, found {code}")
+            try:
+                platforms = self._lite.list_support_target_platform(str(copy))
+                supported = [str(name).lower() for name in platforms["support_target_platform"]]
+            except Exception as error:  # TypeError and struct.error on damaged files
+                raise ModelError(f"{model}: not a readable .rknn file ({error!r})") from error
+        if record.model.target not in supported:
+            raise ModelError(
+                f"{model}: expected a model for {record.model.target} as its manifest says, "
+                f"found one for {', '.join(supported)}; convert the ONNX actor again"
+            )
+
+    def _start(self, model: Path, record: Manifest) -> None:
+        code = self._lite.init_runtime(core_mask=self._lite.NPU_CORE_AUTO)
+        runtime = self._lite.get_sdk_version() or "of unknown version, it did not start"
+        versions = (
+            f"{DISTRIBUTION} {_installed_version()}, librknnrt {runtime}, model built by "
+            f"rknn-toolkit2 {record.toolkit.version} for {record.model.target}"
+        )
+        if code == 0:
+            log.info("%s: %s", model, versions)
+            return
+        missing = [f"{path}: {why}" for path, why in NEEDED_FILES.items() if not path.exists()]
+        remedy = (
+            "missing here: " + "; ".join(missing)
+            if missing
+            else "'Invalid RKNN model version' above means a librknnrt older than the toolkit: "
+            f"install librknnrt {record.toolkit.version} or later"
+        )
+        raise ModelError(
+            f"{model}: init_runtime: expected 0, found {code}. {versions}; this machine is "
+            f"{_machine()}; {remedy}. On a PC choose backend rknn_sim"
+        )
+
+    def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+        outputs: Any = self._lite.inference(inputs=[nhwc(bev), proprio])
+        self._frames += 1
+        if self._frames % COLLECT_EVERY_FRAMES == 0:
+            gc.collect()
+        if not outputs:
+            raise ModelError(
+                f"backend rknn: inference: expected one output, found {outputs}; see stderr"
+            )
+        return np.asarray(outputs[0], np.float32)
+
+    def _release(self) -> None:
+        self._lite.release()
+
+
+def _installed_version() -> str:
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _machine() -> str:
+    """Return the device tree's names of this machine, or its architecture."""
+    try:
+        names = DEVICE_TREE.read_bytes().decode(errors="replace").strip("\0").split("\0")
+    except OSError:
+        return f"an unknown {os.uname().machine}"
+    return ", ".join(names)

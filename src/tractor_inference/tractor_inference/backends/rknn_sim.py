@@ -1,0 +1,84 @@
+"""The INT8 or FP16 actor on a PC, in the simulator of rknn-toolkit2."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import manifest, rknn_toolkit, samples
+from ..contract import Contract
+from ..errors import ModelError, TractorError, raise_all
+from ..samples import Sample
+from .base import Backend
+
+
+class RknnSimBackend(Backend):
+    """Stands in for the NPU: rebuilds an .rknn from what its manifest names, and simulates it.
+
+    A loaded .rknn cannot run in the simulator, so the model is built again from the same ONNX, the
+    same samples and the same toolkit, all checked; simulated outputs of such builds are identical.
+    Opening takes seconds. What the toolkit prints on stdout goes to stderr meanwhile.
+    """
+
+    name = "rknn_sim"
+
+    def __init__(self, model: Path, contract: Contract) -> None:
+        """Open a model.
+
+        Args:
+            model: .rknn with its manifest, the ONNX and the samples that the manifest names.
+            contract: what the model must follow.
+
+        Raises:
+            ModelError: something is missing or changed since the conversion; lists all of it.
+            ContractError: made for another contract.
+        """
+        super().__init__(contract)
+        model = model.resolve()
+        record = manifest.read(model)
+        manifest.check(record, model, contract)
+        version = rknn_toolkit.toolkit_version()
+        if version != record.toolkit.version:
+            raise ModelError(
+                f"{model}: expected {rknn_toolkit.DISTRIBUTION} {record.toolkit.version}, which "
+                f"built it, found {version}; convert the ONNX actor again"
+            )
+        onnx = manifest.read_checked(model.parent / record.onnx.file, record.onnx.sha256)
+        frames = _read_samples(model, record.calibration, contract)
+        with tempfile.TemporaryDirectory(prefix="rknn_sim_") as name:
+            folder = Path(name)
+            (folder / "actor.onnx").write_bytes(onnx)
+            dataset = rknn_toolkit.write_dataset(frames, contract, folder) if frames else None
+            self._rknn = rknn_toolkit.build(
+                folder / "actor.onnx", contract, target=record.model.target, dataset=dataset
+            )
+        try:
+            rknn_toolkit.start_simulator(self._rknn)
+        except ModelError:
+            rknn_toolkit.release(self._rknn)
+            raise
+
+    def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rknn_toolkit.simulate(self._rknn, bev, proprio)
+
+    def _release(self) -> None:
+        rknn_toolkit.release(self._rknn)
+
+
+def _read_samples(
+    model: Path, calibration: manifest.CalibrationRecord, contract: Contract
+) -> list[Sample]:
+    """Read the samples a model was calibrated with, in their order."""
+    folder = model.parent / calibration.folder
+    frames, problems = [], []
+    for record in calibration.samples:
+        try:
+            manifest.read_checked(folder / record.file, record.sha256)
+            frames.append(samples.read(folder / record.file, contract))
+        except TractorError as error:
+            problems.append(str(error))
+    raise_all(ModelError, f"{model}: its calibration samples cannot be used again:", problems)
+    return frames
