@@ -302,7 +302,13 @@ class SacActorNode(ManagedNode):
             try:
                 work = start()
                 done = RosFuture(executor=self.executor)
-                work.add_done_callback(lambda _: done.set_result(None))
+
+                def wake(_: Future) -> None:
+                    done.set_result(None)
+                    # The executor polls waiting coroutines only when something wakes it.
+                    self.executor.wake()
+
+                work.add_done_callback(wake)
                 await done
                 response.message, response.success = work.result(), True
             except (TractorError, OSError) as error:
