@@ -1,0 +1,183 @@
+"""Recorded sensors: reads folders of real scans and depth images and pairs them by time.
+
+A folder, searched with its sub-folders in the order of names, may hold
+
+- scans as `*.npz`: `stamps` (n,) s, `ranges` (n, beams) m, `angle_min`, `angle_increment`,
+  `range_min`, `range_max`;
+- one scan as `*.csv`: rows of `angle_rad,range_m` in any spacing;
+- depth images as 16-bit `*.png` in millimetres, and beside them `camera*.json` with
+  `intrinsic_matrix`, the nine numbers of K column by column, as Open3D writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tractor_inference.bev import DepthImage, Intrinsics, Scan
+from tractor_inference.errors import SensorError, raise_all
+
+DEPTH_PERIOD_S = 1.0 / 30.0
+# A scan without a stamp lasts as long as one turn of the LiDAR.
+SCAN_PERIOD_S = 0.1
+SCAN_FIELDS = ("stamps", "ranges", "angle_min", "angle_increment", "range_min", "range_max")
+# A csv does not say what its sensor can measure.
+CSV_RANGE_MIN_M, CSV_RANGE_MAX_M = 0.05, 12.0
+
+
+class Frame(NamedTuple):
+    """One depth image, and the scan when a new one came with it."""
+
+    scan: Scan | None
+    depth: DepthImage
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Scans with their start times (s, rising, first 0), and depth images at 30 Hz."""
+
+    scans: tuple[Scan, ...]
+    scan_times_s: NDArray[np.float64]
+    depths: tuple[DepthImage, ...]
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the longer stream; the shorter one is looped to fill it."""
+        return max(self.scan_period_s, len(self.depths) * DEPTH_PERIOD_S)
+
+    @property
+    def scan_period_s(self) -> float:
+        """Time after which the scans repeat."""
+        return float(self.scan_times_s[-1]) + SCAN_PERIOD_S
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the recording once, one frame a depth period."""
+        last = None
+        for tick in range(math.ceil(self.duration_s / DEPTH_PERIOD_S - 1e-6)):
+            time_s = (tick * DEPTH_PERIOD_S) % self.scan_period_s
+            # A stamp that falls together with the tick must not be missed by a rounding error.
+            index = int(np.searchsorted(self.scan_times_s, time_s + 1e-9, side="right")) - 1
+            scan = None if index == last else self.scans[index]
+            last = index
+            yield Frame(scan, self.depths[tick % len(self.depths)])
+
+
+def read_recording(folder: str | Path) -> Recording:
+    """Read all scans and depth images of a folder and its sub-folders.
+
+    Raises:
+        SensorError: the folder, its scans or its images are missing, or files cannot be used; all
+            of them are named.
+        ImportError: OpenCV, which reads the images, is not installed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SensorError(f"recording {folder}: expected a folder, found none")
+    problems: list[str] = []
+    scans: list[Scan] = []
+    times_s: list[float] = []
+    start_s = 0.0
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".npz", ".csv")):
+        try:
+            found, found_times_s = (_read_npz if path.suffix == ".npz" else _read_csv)(path)
+        except SensorError as error:
+            problems.append(str(error))
+            continue
+        scans += found
+        times_s += [start_s + time_s for time_s in found_times_s]
+        start_s = times_s[-1] + SCAN_PERIOD_S
+    depths: list[DepthImage] = []
+    for path in sorted(folder.rglob("*.png")):
+        try:
+            depths.append(_read_png(path, _read_intrinsics(path.parent)))
+        except SensorError as error:
+            if str(error) not in problems:
+                problems.append(str(error))
+    if not problems:
+        if not scans:
+            problems.append("expected at least one scan (*.npz or *.csv), found none")
+        if not depths:
+            problems.append("expected at least one 16-bit depth image (*.png), found none")
+    raise_all(SensorError, f"recording {folder}:", problems)
+    return Recording(tuple(scans), np.array(times_s), tuple(depths))
+
+
+def _read_npz(path: Path) -> tuple[list[Scan], list[float]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in SCAN_FIELDS if name not in archive.files]
+            if missing:
+                raise SensorError(f"{path}: expected the arrays {SCAN_FIELDS}, missing {missing}")
+            stamps, ranges, *geometry = (archive[name] for name in SCAN_FIELDS)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SensorError(f"{path}: not a readable npz: {error}") from error
+    if ranges.ndim != 2 or not ranges.size or stamps.shape != ranges.shape[:1]:
+        raise SensorError(
+            f"{path}: expected stamps (n,) and ranges (n, beams), "
+            f"found {stamps.shape} and {ranges.shape}"
+        )
+    if not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any():
+        raise SensorError(f"{path}: expected finite, rising stamps")
+    scans = [Scan(row.astype(np.float32), *map(float, geometry)) for row in ranges]
+    return scans, (stamps - stamps[0]).tolist()
+
+
+def _read_csv(path: Path) -> tuple[list[Scan], list[float]]:
+    try:
+        rows = np.loadtxt(path, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise SensorError(f"{path}: not readable as csv: {error}") from error
+    if rows.shape[0] < 2 or rows.shape[1] != 2 or not np.isfinite(rows).all():
+        raise SensorError(
+            f"{path}: expected two or more rows of finite angle_rad,range_m, found {rows.shape}"
+        )
+    return [_even_scan(rows[:, 0], rows[:, 1])], [0.0]
+
+
+def _even_scan(angles_rad: NDArray[np.float64], ranges_m: NDArray[np.float64]) -> Scan:
+    """Return a full circle of even beams: each takes its nearest range, NaN (unknown) without."""
+    spacing_rad = float(np.median(np.abs(np.diff(np.sort(angles_rad)))))
+    beams = max(2, round(2.0 * math.pi / spacing_rad))
+    increment_rad = 2.0 * math.pi / beams
+    index = np.round(angles_rad / increment_rad).astype(int) % beams
+    even_m = np.full(beams, np.inf)
+    np.minimum.at(even_m, index, ranges_m)
+    even_m[np.isinf(even_m)] = np.nan
+    return Scan(even_m.astype(np.float32), 0.0, increment_rad, CSV_RANGE_MIN_M, CSV_RANGE_MAX_M)
+
+
+def _read_png(path: Path, intrinsics: Intrinsics) -> DepthImage:
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(
+            "reading depth images needs OpenCV: pip install opencv-python-headless"
+        ) from error
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise SensorError(f"{path}: not a readable PNG")
+    if pixels.dtype != np.uint16 or pixels.ndim != 2:
+        raise SensorError(
+            f"{path}: expected one 16-bit channel, found {pixels.dtype} {pixels.shape}"
+        )
+    return DepthImage(pixels, intrinsics)
+
+
+def _read_intrinsics(folder: Path) -> Intrinsics:
+    files = sorted(folder.glob("camera*.json"))
+    if len(files) != 1:
+        raise SensorError(f"{folder}: expected one camera*.json, found {len(files)}")
+    try:
+        k = [float(value) for value in json.loads(files[0].read_text())["intrinsic_matrix"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SensorError(f"{files[0]}: no usable intrinsic_matrix: {error!r}") from error
+    if len(k) != 9 or not (k[0] > 0 and k[4] > 0):
+        raise SensorError(f"{files[0]}: expected nine numbers of K, column by column, found {k}")
+    return Intrinsics(fx=k[0], fy=k[4], cx=k[6], cy=k[7])

@@ -1,0 +1,267 @@
+"""Closed-loop runs in the simulator: how far does a policy drive, and what does it hit?
+
+`python -m tractor_sim.rollout --model MODEL` measures an actor, `--expert` its teacher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tractor_inference import contract as contract_module
+from tractor_inference import parameters, proprio
+from tractor_inference import robot as robot_module
+from tractor_inference.bev import BevBuilder, BevParameters
+from tractor_inference.contract import Contract
+from tractor_inference.errors import TractorError
+from tractor_inference.kinematics import action_to_velocity
+from tractor_inference.paths import default_params_file
+from tractor_inference.policy import Policy
+from tractor_inference.robot import Robot
+
+from .expert import Expert
+from .simulation import Simulation
+
+CONTROL_HZ = 30
+SCAN_EVERY_TICKS = 3
+# Worlds that no training run has drawn: training seeds stay below.
+FIRST_UNSEEN_SEED = 1_000_000
+
+log = logging.getLogger(__name__)
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the shared parameter file says about observing and driving."""
+
+    contract: Contract
+    robot: Robot
+    bev: BevParameters
+
+    @classmethod
+    def load(cls, params_file: str | Path) -> Setup:
+        """Read the parameter file; raises ParameterError listing everything that is wrong."""
+        section = parameters.read_file(params_file, "bev_builder")
+        names = parameters.fields_of(BevParameters)
+        return cls(
+            contract_module.load(params_file),
+            robot_module.load(params_file),
+            parameters.from_values(BevParameters, {n: section[n] for n in names if n in section}),
+        )
+
+
+class Observer:
+    """Observes a simulation with the timing of the sensors: depth each tick, scan every third.
+
+    Args:
+        phase: the tick, 0 to 2, on which the first new scan after the start arrives.
+    """
+
+    def __init__(
+        self, simulation: Simulation, setup: Setup, phase: int = 0, min_points: int | None = None
+    ) -> None:
+        self._simulation = simulation
+        self._robot = setup.robot
+        points = setup.bev.min_points if min_points is None else min_points
+        self._builder = BevBuilder(
+            setup.contract, setup.robot, dataclasses.replace(setup.bev, min_points=points)
+        )
+        self._until_scan = phase
+        self._take_scan()
+
+    def _take_scan(self) -> None:
+        self._scan = self._simulation.scan()
+        self.lidar_min_m = proprio.lidar_min(self._scan, self._robot)
+        self.gap_heading = proprio.gap_heading(self._scan, self._robot)
+
+    def tick(self) -> None:
+        """Begin a control period: take the scan when one is due, else keep the held one."""
+        if self._until_scan == 0:
+            self._take_scan()
+            self._until_scan = SCAN_EVERY_TICKS
+        self._until_scan -= 1
+
+    def bev(self) -> NDArray[np.float32]:
+        """Return the grid of the held scan and a new depth image; overwritten by the next call."""
+        return self._builder.build(self._scan, self._simulation.depth())
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one closed-loop run reached; `trajectory` is (ticks, 4): x_m, y_m, yaw_rad, t_s."""
+
+    seed: int
+    distance_m: float
+    collisions: int
+    trajectory: NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One run to make: `model` None lets the expert drive."""
+
+    seed: int
+    seconds: float
+    params_file: str
+    model: str | None = None
+    backend: str = "auto"
+
+
+def run(task: Task) -> Run:
+    """Drive one world at 30 Hz with the full depth image and return what came of it."""
+    setup = Setup.load(task.params_file)
+    simulation = Simulation(task.seed, setup.robot)
+    act = _expert(simulation, setup) if task.model is None else _actor(simulation, setup, task)
+    trajectory = []
+    for _ in range(round(task.seconds * CONTROL_HZ)):
+        velocity = action_to_velocity(act(), setup.contract, setup.robot)
+        simulation.step(velocity.linear, velocity.angular, 1.0 / CONTROL_HZ)
+        trajectory.append((*simulation.pose, simulation.time_s))
+    return Run(task.seed, simulation.distance_m, simulation.collisions, np.array(trajectory))
+
+
+def _expert(simulation: Simulation, setup: Setup) -> Callable[[], NDArray[np.float32]]:
+    expert = Expert(setup.robot)
+    action = np.zeros(2, np.float32)
+
+    def act() -> NDArray[np.float32]:
+        nonlocal action
+        action = expert.act(simulation.privileged_scan(), float(action[1] - action[0]) / 2)
+        return action
+
+    return act
+
+
+def _actor(simulation: Simulation, setup: Setup, task: Task) -> Callable[[], NDArray[np.float32]]:
+    from tractor_inference.backends import open_backend
+
+    observer = Observer(simulation, setup, phase=task.seed % SCAN_EVERY_TICKS)
+    policy = Policy(setup.contract, setup.robot, open_backend(task.backend, task.model))
+
+    def act() -> NDArray[np.float32]:
+        observer.tick()
+        odom = simulation.odom()
+        return policy.step(
+            observer.bev(),
+            observer.lidar_min_m,
+            observer.gap_heading,
+            odom.linear_m_s,
+            odom.angular_rad_s,
+        ).action
+
+    return act
+
+
+def in_processes(
+    work: Callable[[Job], Result], jobs: Iterable[Job], processes: int
+) -> Iterator[Result]:
+    """Yield the results of all jobs in order, worked off by so many fresh processes."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Not fork: the parent may hold threads of torch or onnxruntime.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from pool.map(work, jobs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Figures of many runs: metres of the mean and the least, runs without and with a collision."""
+
+    runs: int
+    seconds: float
+    mean_m: float
+    least_m: float
+    free_runs: int
+    collisions: int
+
+
+def judge(
+    model: str | None,
+    params_file: str,
+    worlds: int = 40,
+    seconds: float = 60.0,
+    first_seed: int = FIRST_UNSEEN_SEED,
+    processes: int = 2,
+    backend: str = "auto",
+) -> Verdict:
+    """Drive so many worlds with a model, or with the expert when it is None."""
+    tasks = [
+        Task(seed, seconds, params_file, model, backend)
+        for seed in range(first_seed, first_seed + worlds)
+    ]
+    runs = []
+    for result in in_processes(run, tasks, processes):
+        log.info(
+            "world %d: %.2f m, %d collisions", result.seed, result.distance_m, result.collisions
+        )
+        runs.append(result)
+    distances_m = [result.distance_m for result in runs]
+    return Verdict(
+        runs=len(runs),
+        seconds=seconds,
+        mean_m=float(np.mean(distances_m)),
+        least_m=min(distances_m),
+        free_runs=sum(result.collisions == 0 for result in runs),
+        collisions=sum(result.collisions for result in runs),
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure a policy in closed loop; exit status 0 measured, 1 could not, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m tractor_sim.rollout", description=__doc__)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help="actor to measure")
+    which.add_argument("--expert", action="store_true", help="measure the teacher")
+    parser.add_argument("--backend", default="auto", help="how to run the model")
+    parser.add_argument("--worlds", type=int, default=40, help="number of worlds")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of a run")
+    parser.add_argument("--first-seed", type=int, default=FIRST_UNSEEN_SEED, help="first world")
+    parser.add_argument("--processes", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--params", help="shared parameter file")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        verdict = judge(
+            arguments.model,
+            str(arguments.params or default_params_file()),
+            arguments.worlds,
+            arguments.seconds,
+            arguments.first_seed,
+            arguments.processes,
+            arguments.backend,
+        )
+    except TractorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(verdict)))
+    else:
+        print(summary(verdict))
+    return 0
+
+
+def summary(verdict: Verdict) -> str:
+    """Return the figures as one line."""
+    return (
+        f"{verdict.free_runs} of {verdict.runs} runs of {verdict.seconds:g} s without a collision, "
+        f"{verdict.collisions} collisions, mean {verdict.mean_m:.2f} m, "
+        f"least {verdict.least_m:.2f} m"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
