@@ -34,7 +34,7 @@ class ReplayNode(SuiteNode, Node):
     """Publishes a recording frame by frame with current stamps, and an odometry that rests."""
 
     def __init__(self) -> None:
-        super().__init__("replay_node", automatically_declare_parameters_from_overrides=True)
+        super().__init__("replay", automatically_declare_parameters_from_overrides=True)
         own = self.declare(ReplayParameters)
         self._recording = read_recording(own.folder)
         self._frames: Iterator[Frame] = self._recording.frames()

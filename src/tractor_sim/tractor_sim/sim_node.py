@@ -59,7 +59,7 @@ class SimNode(SuiteNode, Node):
     """
 
     def __init__(self) -> None:
-        super().__init__("sim_node", automatically_declare_parameters_from_overrides=True)
+        super().__init__("sim", automatically_declare_parameters_from_overrides=True)
         own = self.declare(SimParameters)
         self._simulation = Simulation(own.world_seed, self.robot)
         self._sensors = SensorPublisher(self)
