@@ -32,3 +32,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"recordings are not at {folder}; set TRACTOR_SHARED_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def actor_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SAC actor with random weights of a fixed seed."""
+    import actor_factory
+    import onnx
+
+    path = tmp_path_factory.mktemp("actor") / "actor.onnx"
+    onnx.save(actor_factory.make_actor(), path)
+    return path
