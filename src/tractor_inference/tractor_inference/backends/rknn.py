@@ -62,7 +62,7 @@ class RknnBackend(Backend):
             ContractError: made for another contract.
         """
         super().__init__(contract)
-        model = model.resolve()
+        model = manifest.real_path(model)
         record = manifest.read(model)
         data = manifest.check(record, model, contract)
         try:
