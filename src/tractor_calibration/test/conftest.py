@@ -1,5 +1,6 @@
 """Shared makers of these tests: a small actor in ONNX and folders of calibration samples."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ from tractor_inference.contract import Contract
 from tractor_inference.samples import Sample
 
 
-def make_actor(path: Path, seed: int = 0) -> Path:
-    """Write an actor of the suite's shape (two convolutions, tanh) with random weights."""
+def write_actor(path: Path, gain: float = 0.1, scale: float = 1.0) -> Path:
+    """Write a small actor with random weights.
+
+    `gain` widens the actions before tanh, `scale` multiplies them after it.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     weights: list[onnx.TensorProto] = []
 
     def weight(name: str, *shape: int, gain: float = 2.0) -> str:
@@ -25,6 +29,7 @@ def make_actor(path: Path, seed: int = 0) -> Path:
         weights.append(numpy_helper.from_array(values, name))
         return name
 
+    weights.append(numpy_helper.from_array(np.float32(scale), "scale"))
     conv = dict(kernel_shape=[4, 4], strides=[4, 4])
     nodes = [
         helper.make_node("Conv", ["bev", weight("c1", 8, 2, 4, 4)], ["h1"], **conv),
@@ -36,8 +41,9 @@ def make_actor(path: Path, seed: int = 0) -> Path:
         helper.make_node("Gemm", ["proprio", weight("w2", 16, 6)], ["f2"], transB=1),
         helper.make_node("Concat", ["f1", "f2"], ["joined"], axis=1),
         helper.make_node("Relu", ["joined"], ["r3"]),
-        helper.make_node("Gemm", ["r3", weight("w3", 2, 32, gain=0.3)], ["f3"], transB=1),
-        helper.make_node("Tanh", ["f3"], ["action"]),
+        helper.make_node("Gemm", ["r3", weight("w3", 2, 32, gain=gain)], ["f3"], transB=1),
+        helper.make_node("Tanh", ["f3"], ["bounded"]),
+        helper.make_node("Mul", ["bounded", "scale"], ["action"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -66,15 +72,41 @@ def make_frame(rng: np.random.Generator, stamp_ns: int = 0) -> Sample:
     return Sample(bev, rng.uniform(low, high).astype(np.float32), stamp_ns)
 
 
-def make_samples(folder: Path, contract: Contract, count: int, seed: int = 0) -> list[Path]:
-    """Write `count` samples half a second apart."""
+def write_samples(folder: Path, contract: Contract, count: int, seed: int = 0) -> Path:
+    """Write `count` samples, 0.4 s apart."""
     rng = np.random.default_rng(seed)
-    return [
-        samples.write(folder, make_frame(rng, (i + 1) * 500_000_000), contract)
-        for i in range(count)
-    ]
+    for i in range(count):
+        samples.write(folder, make_frame(rng, (i + 1) * 400_000_000), contract)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def contract(params_file: Path) -> Contract:
     return contracts.load(params_file)
+
+
+@pytest.fixture(scope="session")
+def frame_maker() -> Callable[..., Sample]:
+    return make_frame
+
+
+@pytest.fixture(scope="session")
+def actor_writer() -> Callable[..., Path]:
+    return write_actor
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A models folder with an actor, and an older model that must never be lost."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    write_actor(folder / "actor.onnx")
+    (folder / "actor.rknn").write_bytes(b"the older model")
+    (folder / "actor.json").write_text('{"older": true}')
+    (folder / "remote_trained.rknn").symlink_to("actor.rknn")
+    return folder
+
+
+@pytest.fixture
+def calibration_dir(tmp_path: Path, contract: Contract) -> Path:
+    return write_samples(tmp_path / "calibration_data", contract, 24)

@@ -146,12 +146,14 @@ def promote(staged: Sequence[Path], stamp: str) -> list[Path]:
 def _restore(folder: Path, work: Path, written: list[str], backups: dict[str, Path]) -> None:
     """Put back what a broken promotion has replaced, remove what it has added."""
     for name in written:
-        if name not in backups and not (work / name).is_symlink() and not (work / name).exists():
+        if os.path.lexists(work / name):
+            continue  # it was not moved
+        if name in backups:
+            os.link(backups[name], work / name, follow_symlinks=False)
+            os.replace(work / name, folder / name)
+        else:
             (folder / name).unlink(missing_ok=True)
     for name, backup in backups.items():
-        if backup.is_symlink() or backup.exists():
-            os.link(backup, work / "restored", follow_symlinks=False)
-            os.replace(work / "restored", folder / name)
-            # Renaming onto another name of the same file does nothing and leaves both.
-            (work / "restored").unlink(missing_ok=True)
-            backup.unlink()
+        if not os.path.lexists(folder / name):
+            os.link(backup, folder / name, follow_symlinks=False)
+        backup.unlink(missing_ok=True)
