@@ -39,6 +39,17 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def actor_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SAC actor with random weights of a fixed seed."""
+    import actor_factory
+    import onnx
+
+    path = tmp_path_factory.mktemp("actor") / "actor.onnx"
+    onnx.save(actor_factory.make_actor(), path)
+    return path
+
+
 class RosProcess:
     """A node of the suite in a process of its own; what it prints is kept."""
 
