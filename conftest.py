@@ -16,6 +16,7 @@ PACKAGES = ("tractor_inference", "tractor_calibration", "tractor_sim", "tractor_
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [*(str(ROOT / "src" / name) for name in PACKAGES), os.environ.get("PYTHONPATH", "")]
 )
