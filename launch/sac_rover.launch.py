@@ -37,6 +37,8 @@ ARGUMENTS = (
     ("log_level", "info", "debug, info, warn, error or fatal.", None),
 )
 REFUSED_PARAMETERS = 2
+# ros2 launch dies of SIGTERM without passing it on: no node may outlive it.
+STOP_WITH_LAUNCH = "setpriv --pdeathsig INT"
 
 # The driver packages, their launch files, and how to get what is missing.
 CAMERA, LIDAR = "realsense2_camera", "ldlidar_stl_ros2"
@@ -88,6 +90,8 @@ def _node(executable, params_file, overrides=None, remappings=()):
         remappings=list(remappings),
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
+        exec_name=executable,
+        prefix=STOP_WITH_LAUNCH,
         respawn=True,
     )
     return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_ended)), node]
