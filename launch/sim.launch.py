@@ -36,8 +36,8 @@ def generate_launch_description():
             SetEnvironmentVariable(profiles, default_profiles),
             Node(
                 package="tractor_sim",
-                executable="sim_node",
-                name="sim_node",
+                executable="sim",
+                name="sim",
                 namespace=given["namespace"],
                 parameters=[
                     given["params_file"],
@@ -48,7 +48,7 @@ def generate_launch_description():
                 ],
                 ros_arguments=["--log-level", given["log_level"]],
                 output="screen",
-                exec_name="sim_node",
+                exec_name="sim",
                 prefix=STOP_WITH_LAUNCH,
             ),
         ]

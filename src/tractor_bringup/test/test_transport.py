@@ -52,7 +52,11 @@ def test_images_of_640x480_arrive_at_30_hz(repository):
     with subprocess.Popen([*command, PUBLISH], env=environment) as publisher:
         try:
             counted = subprocess.run(
-                [*command, COUNT_IMAGES], env=environment, capture_output=True, text=True, timeout=60
+                [*command, COUNT_IMAGES],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
             )
         finally:
             publisher.kill()
