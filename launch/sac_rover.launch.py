@@ -1,8 +1,8 @@
 """Drive the rover: grid builder, actor and command guard, with sensors of the machine or simulated.
 
 Values come from the parameter file; an argument that is given overrides it. The three nodes are
-started again when they die, as the actor does on purpose when an inference hangs: their start-up
-takes longer than any delay would. Refused parameters end the launch instead.
+started again when they die, as the actor does on purpose when an inference hangs; refused
+parameters end the launch instead.
 """
 
 from pathlib import Path
@@ -37,6 +37,9 @@ ARGUMENTS = (
     ("log_level", "info", "debug, info, warn, error or fatal.", None),
 )
 REFUSED_PARAMETERS = 2
+RESPAWN_DELAY_S = 1.0
+# ros2 launch dies of SIGTERM without passing it on: no node may outlive it.
+STOP_WITH_LAUNCH = "setpriv --pdeathsig INT"
 
 # The driver packages, their launch files, and how to get what is missing.
 CAMERA, LIDAR = "realsense2_camera", "ldlidar_stl_ros2"
@@ -88,7 +91,10 @@ def _node(executable, params_file, overrides=None, remappings=()):
         remappings=list(remappings),
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
+        exec_name=executable,
+        prefix=STOP_WITH_LAUNCH,
         respawn=True,
+        respawn_delay=RESPAWN_DELAY_S,
     )
     return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_ended)), node]
 

@@ -8,6 +8,8 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+# ros2 launch dies of SIGTERM without passing it on: no node may outlive it.
+STOP_WITH_LAUNCH = "setpriv --pdeathsig INT"
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 ARGUMENTS = (
     ("params_file", str(CONFIG / "sac_rover.yaml"), "ROS 2 parameter file.", None),
@@ -34,8 +36,8 @@ def generate_launch_description():
             SetEnvironmentVariable(profiles, default_profiles),
             Node(
                 package="tractor_sim",
-                executable="sim_node",
-                name="sim_node",
+                executable="sim",
+                name="sim",
                 namespace=given["namespace"],
                 parameters=[
                     given["params_file"],
@@ -46,6 +48,8 @@ def generate_launch_description():
                 ],
                 ros_arguments=["--log-level", given["log_level"]],
                 output="screen",
+                exec_name="sim",
+                prefix=STOP_WITH_LAUNCH,
             ),
         ]
     )
