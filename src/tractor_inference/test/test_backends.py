@@ -1,5 +1,6 @@
 """One set of cases over every backend, then what is each one's own."""
 
+import contextlib
 import json
 import logging
 import os
@@ -12,7 +13,9 @@ import actor_factory
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from tractor_inference import manifest, onnx_model, rknn_toolkit
 from tractor_inference.backends import open_backend, rknn
@@ -214,6 +217,10 @@ def action_second(model):
     )
 
 
+def unknown_type(model):
+    model.graph.input[0].type.tensor_type.elem_type = 99
+
+
 def renamed_input(model):
     model.graph.input[0].name = "grid"
     model.graph.node[0].input[0] = "grid"
@@ -226,12 +233,13 @@ def renamed_input(model):
         (doubles, ["proprio float [1, 6]; found", "proprio double [1, 6]"]),
         (third_input, ["goal float [1, 2]"]),
         (action_second, ["first output: expected action float [1, 2]; found log_std float"]),
+        (unknown_type, ["not a valid ONNX file", "no name defined for value 99"]),
         (renamed_input, ["expected bev float", "found grid float [1, 2, 128, 128]"]),
     ],
 )
 def test_onnx_files_that_are_no_actor_are_refused(tmp_path, contract, change, messages):
     path = write_variant(tmp_path / "other.onnx", change)
-    with pytest.raises(ModelError, match=r"other\.onnx: not an actor of this contract") as caught:
+    with pytest.raises(ModelError, match=r"other\.onnx: not an? (actor|valid)") as caught:
         open_backend("onnx", path, contract)
     for message in messages:
         assert message in str(caught.value)
@@ -267,6 +275,36 @@ def test_damaged_and_missing_onnx_files_are_refused(tmp_path, actor_onnx, contra
     os.mkfifo(fifo)
     with pytest.raises(ModelError, match="expected a regular file"):
         open_backend("onnx", fifo, contract)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    damage=st.lists(
+        st.tuples(st.integers(0, 10_000), st.integers(0, 4), st.binary(max_size=4)),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_any_damage_to_an_onnx_file_is_a_model_error_or_an_actor(tmp_path, contract, damage):
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in contract.input_shapes.items()
+    ]
+    output = helper.make_tensor_value_info("action", TensorProto.FLOAT, [1, 2])
+    weights = numpy_helper.from_array(np.ones((6, 2), np.float32), "w")
+    node = helper.make_node("MatMul", ["proprio", "w"], ["action"])
+    graph = helper.make_graph([node], "small", inputs, [output], [weights])
+    opset = helper.make_opsetid("", 17)
+    small = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    data = bytearray(small.SerializeToString())
+    for place, removed, inserted in damage:
+        start = place % len(data)
+        data[start : start + removed] = inserted
+    path = tmp_path / "actor.onnx"
+    path.write_bytes(data)
+    with contextlib.suppress(ModelError):
+        facts = onnx_model.inspect(path, contract)
+        assert facts.inputs == contract.input_shapes and facts.output == (1, 2)
 
 
 def test_weights_outside_the_file_are_refused(tmp_path, contract):

@@ -31,7 +31,7 @@ except TractorError as error:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def root(repository) -> Path:
     """Folder of the emulated aarch64 Python."""
     default = repository / ".venv" / "qemu-aarch64"
