@@ -14,7 +14,7 @@ from .onnx import OnnxBackend
 from .rknn import RknnBackend
 from .rknn_sim import RknnSimBackend
 
-__all__ = ["BACKENDS", "Backend", "open_backend"]
+__all__ = ["KINDS", "Backend", "open_backend"]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _MODEL_BACKENDS: dict[str, tuple[type[OnnxBackend | RknnBackend | RknnSimBackend
     "rknn_sim": (RknnSimBackend, ".rknn", f"{_CONVERT_HINT}, or choose backend onnx"),
     "rknn": (RknnBackend, ".rknn", f"{_CONVERT_HINT}, or choose backend onnx"),
 }
-BACKENDS = ("auto", *_MODEL_BACKENDS, "fake")
+KINDS = ("auto", *_MODEL_BACKENDS, "fake")
 
 
 def _choose(model: Path) -> str:
@@ -46,7 +46,7 @@ def open_backend(kind: str, model: Path, contract: Contract) -> Backend:
     """Open a model.
 
     Args:
-        kind: one of BACKENDS; `auto` picks by suffix and machine, and logs what it picked.
+        kind: one of KINDS; `auto` picks by suffix and machine, and logs what it picked.
         model: .onnx or .rknn file, or a link to one; `fake` does not read it.
         contract: what the model must follow.
 
@@ -55,8 +55,8 @@ def open_backend(kind: str, model: Path, contract: Contract) -> Backend:
         ModelError: the model cannot be opened; no other backend is tried.
         ContractError: the model was made for another contract.
     """
-    if kind not in BACKENDS:
-        raise ParameterError(f"backend: expected one of {', '.join(BACKENDS)}, found {kind!r}")
+    if kind not in KINDS:
+        raise ParameterError(f"backend: expected one of {', '.join(KINDS)}, found {kind!r}")
     if kind == "fake":
         log.warning("backend fake: no model drives, %s is not read", model)
         return FakeBackend(contract)
