@@ -26,8 +26,8 @@ def test_held_out_frames_are_apart_from_the_pool_in_time(gaps, share, separation
 
 
 def test_held_out_frames_are_runs_spread_over_the_recording():
-    pool, held_out = selection.hold_out([None] * 100, 20, 1.0)
-    assert held_out == [*range(20, 25), *range(45, 50), *range(70, 75), *range(95, 100)]
+    pool, held_out = selection.hold_out([None] * 100, 40, 1.0)
+    assert held_out == [*range(15, 25), *range(40, 50), *range(65, 75), *range(90, 100)]
     assert sorted(pool + held_out) == list(range(100))
 
 

@@ -17,8 +17,10 @@ from tractor_inference.samples import Sample
 
 from .validation import onnx_inputs, open_onnx
 
-# Held-out frames come as this many runs spread over the recording, each a stretch of time.
+# Held-out frames come in runs spread over the recording, each a stretch of time. A run costs the
+# pool its neighbours, so there are few, and none is short.
 HELD_OUT_RUNS = 4
+LEAST_RUN_FRAMES = 8
 
 
 def hold_out(
@@ -41,7 +43,7 @@ def hold_out(
     total = len(stamps_ns)
     if count == 0:
         return list(range(total)), []
-    runs = min(HELD_OUT_RUNS, count)
+    runs = max(1, min(HELD_OUT_RUNS, count // LEAST_RUN_FRAMES))
     ends = [total * (run + 1) // runs for run in range(runs)]
     lengths = [count * (run + 1) // runs - count * run // runs for run in range(runs)]
     held_out = [i for end, length in zip(ends, lengths) for i in range(end - length, end)]
