@@ -186,6 +186,7 @@ def _choose_frames(request: Request, facts: OnnxFacts) -> Frames:
         notes.append("too few samples to hold any out: validated on the calibration frames")
     ranges = selection.activation_ranges(facts.data, request.contract, read(pool))
     chosen = sorted(pool[i] for i in selection.by_coverage(*ranges, params.calibration_frames))
+    about["pool"] = len(pool)
     return Frames(
         files=tuple(checked.files[i] for i in chosen),
         calibration=tuple(read(chosen)),
