@@ -50,8 +50,10 @@ def hold_out(
     held_out = [i for end, length in zip(ends, lengths) for i in range(end - length, end)]
 
     def near(a: int, b: int) -> bool:
-        stamps = stamps_ns[a], stamps_ns[b]
-        return all(stamps) and abs(stamps[0] - stamps[1]) < separation_s * 1e9  # type: ignore[operator]
+        first, second = stamps_ns[a], stamps_ns[b]
+        if not first or not second:
+            return False
+        return abs(first - second) < separation_s * 1e9
 
     excluded = set(held_out)
     for end, length in zip(ends, lengths):
