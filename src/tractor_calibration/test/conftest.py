@@ -12,7 +12,7 @@ from tractor_inference.contract import Contract
 from tractor_inference.samples import Sample
 
 
-def write_actor(path: Path, gain: float = 0.1, scale: float = 1.0) -> Path:
+def write_actor(path: Path, gain: float = 0.03, scale: float = 1.0) -> Path:
     """Write a small actor with random weights.
 
     `gain` widens the actions before tanh, `scale` multiplies them after it.

@@ -54,7 +54,10 @@ def _set(index, value):
 BAD_SAMPLES = {
     "NaN": (dict(proprio=_set(1, np.nan)), "found 1 NaN or Inf"),
     "Inf": (dict(bev=_set((0, 3, 3), np.inf)), "found 1 NaN or Inf"),
-    "shape": (dict(bev=np.zeros((2, 64, 64), np.float32)), "expected shape (2, 128, 128), found (2, 64, 64)"),
+    "shape": (
+        dict(bev=np.zeros((2, 64, 64), np.float32)),
+        "expected shape (2, 128, 128), found (2, 64, 64)",
+    ),
     "dtype": (dict(proprio=np.zeros(6)), "expected float32, found float64"),
     "range": (dict(proprio=_set(0, 40.0)), "proprio lidar_min: expected 0..4, found 40"),
     "contract": (dict(contract=np.array("0" * 64)), "expected contract"),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tractor_calibration import selection
+from tractor_calibration import selection, toolkit_child
 
 
 @given(
@@ -26,8 +26,8 @@ def test_held_out_frames_are_apart_from_the_pool_in_time(gaps, share, separation
 
 
 def test_held_out_frames_are_runs_spread_over_the_recording():
-    pool, held_out = selection.hold_out([None] * 100, 20, 1.0)
-    assert held_out == [*range(20, 25), *range(45, 50), *range(70, 75), *range(95, 100)]
+    pool, held_out = selection.hold_out([None] * 100, 40, 1.0)
+    assert held_out == [*range(15, 25), *range(40, 50), *range(65, 75), *range(90, 100)]
     assert sorted(pool + held_out) == list(range(100))
 
 
@@ -45,19 +45,48 @@ def _covered(lows, highs, chosen):
 def test_coverage_beats_random_choice_of_the_same_size(seed):
     rng = np.random.default_rng(seed)
     lows, highs = -rng.exponential(1.0, (200, 12)), rng.exponential(1.0, (200, 12))
-    chosen = selection.by_coverage(lows, highs, 20)
-    random = [_covered(lows, highs, rng.choice(200, 20, replace=False).tolist()) for _ in range(20)]
-    assert len(set(chosen)) == 20
+    chosen = selection.by_coverage(lows, highs, 10)
+    random = [_covered(lows, highs, rng.choice(200, 10, replace=False).tolist()) for _ in range(20)]
+    assert len(set(chosen)) == 10
     assert _covered(lows, highs, chosen) > max(random)
-    assert chosen == selection.by_coverage(lows, highs, 20)
+    assert chosen == selection.by_coverage(lows, highs, 10)
 
 
-def test_the_widest_frame_comes_first_and_the_rest_fills_up_evenly():
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 8))
+def test_an_unbounded_choice_covers_every_range_exactly(seed, frames, tensors):
+    rng = np.random.default_rng(seed)
+    ends = np.sort(rng.integers(-5, 6, (2, frames, tensors)).astype(float), axis=0)
+    chosen = selection.by_coverage(*ends, frames)
+    assert len(set(chosen)) == len(chosen) <= 2 * tensors + 1
+    np.testing.assert_array_equal(ends[0][chosen].min(axis=0), ends[0].min(axis=0))
+    np.testing.assert_array_equal(ends[1][chosen].max(axis=0), ends[1].max(axis=0))
+
+
+def test_the_widest_frame_comes_first_and_frames_that_add_nothing_are_left_out():
     lows, highs = np.zeros((9, 1)), np.ones((9, 1))
-    highs[4] = 5.0
+    assert selection.by_coverage(lows, highs, 4) == [0]
+    highs[4], lows[6] = 5.0, -1.0
     assert selection.by_coverage(lows, highs, 1) == [4]
-    assert selection.by_coverage(lows, highs, 4) == [4, 0, 5, 8]
-    assert sorted(selection.by_coverage(lows, highs, 50)) == list(range(9))
+    assert selection.by_coverage(lows, highs, 4) == [4, 6]
+
+
+@pytest.mark.toolkit
+def test_covering_frames_build_the_same_model_as_all_frames(
+    tmp_path, contract, actor_writer, frame_maker
+):
+    data = actor_writer(tmp_path / "actor.onnx").read_bytes()
+    frames = [frame_maker(np.random.default_rng(i)) for i in range(40)]
+    ranges = selection.activation_ranges(data, contract, frames)
+    chosen = selection.by_coverage(*ranges, len(frames))
+    assert len(chosen) < len(frames)
+    actions = []
+    for name, calibration in (("all", frames), ("chosen", [frames[i] for i in sorted(chosen)])):
+        folder = tmp_path / name
+        folder.mkdir()
+        job = toolkit_child.Job(data, "rk3588", contract, frames, calibration)
+        outcome = toolkit_child.run(job, folder, folder / "log", 60.0)
+        actions.append(outcome.builds["int8"].actions)
+    np.testing.assert_array_equal(actions[0], actions[1])
 
 
 def test_every_tensor_of_the_network_is_measured(tmp_path, contract, actor_writer, frame_maker):

@@ -96,6 +96,7 @@ def test_the_report_escapes_names_and_draws_every_action():
         "target": "rk3588",
         "onnx": "<b>.onnx",
         "onnx_bytes": 10,
+        "actions": ["left", "right"],
         "toolkit": "2",
         "notes": ["a & b"],
         "samples": {"found": 1, "usable": 0, "calibration": 0, "rejected": ["bad<file>"]},

@@ -27,6 +27,8 @@ from .validation import Gate, Metrics
 
 log = logging.getLogger(__name__)
 
+ACTION_NAMES = {"tracks": ["left", "right"], "twist": ["linear", "angular"]}
+
 # The guide calls fewer than 50 samples poor and asks for 100.
 POOR_SAMPLES = 50
 SYNTHETIC_FRAMES = 50
@@ -164,7 +166,7 @@ def _choose_frames(request: Request, facts: OnnxFacts) -> Frames:
     usable, found = len(checked.files), len(checked.files) + len(checked.rejected)
     notes = []
     if checked.rejected:
-        notes.append(f"{found - usable} of {found} samples were not usable and were excluded")
+        notes.append(f"{found - usable} of {found} samples excluded, as they were not usable")
     about = dict(found=found, usable=usable, rejected=list(checked.rejected))
 
     def read(indices: Sequence[int]) -> Iterator[Sample]:
@@ -186,6 +188,7 @@ def _choose_frames(request: Request, facts: OnnxFacts) -> Frames:
         notes.append("too few samples to hold any out: validated on the calibration frames")
     ranges = selection.activation_ranges(facts.data, request.contract, read(pool))
     chosen = sorted(pool[i] for i in selection.by_coverage(*ranges, params.calibration_frames))
+    about["pool"] = len(pool)
     return Frames(
         files=tuple(checked.files[i] for i in chosen),
         calibration=tuple(read(chosen)),
@@ -277,6 +280,7 @@ def _describe(
         "link": str(output.with_name(promotion.LINK)),
         "precision": "int8" if request.quantize else "fp16",
         "target": request.parameters.target,
+        "actions": ACTION_NAMES[request.contract.action_space],
         "onnx": str(request.onnx),
         "onnx_bytes": len(facts.data),
         "toolkit": outcome.toolkit_version,

@@ -90,10 +90,13 @@ def summary(result: dict[str, Any]) -> str:
         f"{b['sqnr_db']:10.1f}{b['within_0_05']:13.1%}"
         for name, b in ((name, proved[name]) for name in builds)
     ]
+    lines += ["", f"samples: {counts['found']} found, {counts['usable']} usable"]
+    if counts["calibration"]:
+        lines.append(
+            f"calibrated with {counts['calibration']} samples, chosen by coverage from "
+            f"{counts['pool']}"
+        )
     lines += [
-        "",
-        f"samples: {counts['found']} found, {counts['usable']} usable, "
-        f"{counts['calibration']} calibrate",
         f"validated on {proved['frames']} {proved['source']}",
         *(f"note: {note}" for note in result["notes"]),
         "seconds: " + ", ".join(f"{name} {s:.2f}" for name, s in result["seconds"].items()),

@@ -15,6 +15,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 62em; margin: 2em auto; 
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; } td, th { padding: .3em .9em; text-align: right;
        border-bottom: 1px solid #d8dee5; } td:first-child, th:first-child { text-align: left; }
+.facts td { text-align: left; }
 figure { display: inline-block; margin: 0 1.5em 1em 0; } figcaption { text-align: center; }
 svg { background: #f7f9fb; } .axis { stroke: #9aa7b4; } .ideal { stroke: #9aa7b4;
        stroke-dasharray: 4 3; } .dot { fill: #1667b7; fill-opacity: .55; }
@@ -23,11 +24,8 @@ text { font-size: 11px; fill: #5a6875; } code { background: #f0f3f6; padding: 0 
 _SIZE, _MARGIN = 260, 30
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    def line(tag: str, cells: Iterable[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    return "<table>" + line("th", head) + "".join(line("td", row) for row in rows) + "</table>"
+def _line(tag: str, cells: Iterable[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
 
 def _scatter(reference: NDArray[np.floating], actions: NDArray[np.floating], caption: str) -> str:
@@ -47,8 +45,8 @@ def _scatter(reference: NDArray[np.floating], actions: NDArray[np.floating], cap
         f'<line class="axis" x1="{low}" y1="{middle}" x2="{high}" y2="{middle}"/>'
         f'<line class="axis" x1="{middle}" y1="{low}" x2="{middle}" y2="{high}"/>'
         f'<line class="ideal" x1="{low}" y1="{high}" x2="{high}" y2="{low}"/>{dots}'
-        f'<text x="{high}" y="{middle - 5}" text-anchor="end">ONNX 1</text>'
-        f'<text x="{middle + 5}" y="{low - 8}">model 1</text>'
+        f'<text x="{high}" y="{middle - 5}" text-anchor="end">ONNX +1</text>'
+        f'<text x="{middle + 5}" y="{low - 8}">model +1</text>'
         f"</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
@@ -81,7 +79,10 @@ def render(
     for name in actions:
         build = proved[name]
         rows.append(_row(name.upper(), f"{build['bytes'] / 1e6:.2f}", build))
-        rows += [_row(f"  action {i}", "", part) for i, part in enumerate(build["actions"])]
+        rows += [
+            _row(f"- {action}", "", part)
+            for action, part in zip(result["actions"], build["actions"])
+        ]
     facts = [
         ("Model", f"{result['model']} ({result['precision'].upper()}, {result['target']})"),
         ("ONNX", result["onnx"]),
@@ -91,9 +92,13 @@ def render(
         ("Validated on", f"{proved['frames']} {proved['source']}"),
     ]
     plots = [
-        _scatter(reference[:, i], found[:, i], f"{name.upper()}, action {i}")
+        "<div>"
+        + "".join(
+            _scatter(reference[:, i], found[:, i], f"{name.upper()}, {action}")
+            for i, action in enumerate(result["actions"])
+        )
+        + "</div>"
         for name, found in actions.items()
-        for i in range(reference.shape[1])
     ]
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in result["notes"])
     excluded = "".join(f"<li>{html.escape(reason)}</li>" for reason in counts["rejected"])
@@ -102,14 +107,14 @@ def render(
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
-        f"{_table(['', ''], facts)}"
+        f"<table class='facts'>{''.join(_line('td', fact) for fact in facts)}</table>"
         f"<ul>{notes}</ul>"
         + (f"<h2>Excluded samples</h2><ul>{excluded}</ul>" if excluded else "")
         + "<h2>Agreement with the ONNX</h2>"
         "<p>Errors in units of the action, which spans -1 to 1. The actions are those of the "
         "toolkit's simulator in the session that built the model; they were finite, the same "
         "twice, and not constant.</p>"
-        f"{_table(head, rows)}"
+        f"<table>{_line('th', head)}{''.join(_line('td', row) for row in rows)}</table>"
         f"<h2>Action by action</h2>{''.join(plots)}"
         "</body></html>\n"
     )
