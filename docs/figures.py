@@ -36,21 +36,20 @@ def axes_picture(path: Path) -> None:
     axes = figure.subplots()
     total = np.zeros(contract.bev_shape[1:], np.float32)
     for name, angle_rad in POINTS.items():
-        # A hair off the borders of cells, on which the exact points lie.
-        scan = Scan(np.array([1.0], np.float32), angle_rad + 1e-3, 1.0, 0.05, 12.0)
+        scan = Scan(np.array([1.0], np.float32), angle_rad, 1.0, 0.05, 12.0)
         channel = builder.build(scan, no_depth)[0].copy()
         ((row, col),) = np.argwhere(channel)
         total += channel
         axes.annotate(
-            f"{name}\nrow {row}, col {col}", (col, row), (col, row + 7),
-            ha="center", va="top", fontsize=10,
+            f"{name}\nrow {row}, col {col}", (col, row), (col, row - 4),
+            ha="center", va="bottom", fontsize=10,
         )  # fmt: skip
     axes.imshow(total, cmap="Greys", vmin=0, vmax=1)
     half = contract.grid_cells / 2
     cells = 1 / contract.resolution_m
     length, width = 2 * robot.half_length_m * cells, 2 * robot.half_width_m * cells
     axes.add_patch(Rectangle((half - width / 2, half - length / 2), width, length, color="#f3c9a5"))
-    for tip, label in (((half, half - 20), "x"), ((half - 20, half), "y")):
+    for tip, label in (((half, half - 18), "x"), ((half - 18, half), "y")):
         axes.annotate("", tip, (half, half), arrowprops={"arrowstyle": "->", "color": "#c1121f"})
         axes.text(tip[0] - 3, tip[1] - 1, label, color="#c1121f", fontsize=13)
     axes.set(
@@ -75,7 +74,7 @@ def demo_picture(output: Path, path: Path) -> None:
         world.plot(track[:, 0], track[:, 1], color=COLOURS[label], label=text)
     world.plot(*track[0, :2], "k^")
     world.set(title="driven in a simulated world", xlabel="x, m", ylabel="y, m")
-    world.legend(fontsize=8)
+    world.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
     frames = [samples.read(f, contract) for f in samples.list_files(output / "calibration_data")]
     busiest = max(frames, key=lambda f: min(f.bev[0].sum(), f.bev[1].sum()))
     draw_channels(channels, busiest.bev, contract.grid_extent_m)

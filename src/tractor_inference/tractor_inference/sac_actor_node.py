@@ -25,7 +25,7 @@ from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
 from . import messages, proprio
-from .backends import BACKENDS, open_backend
+from .backends import KINDS, open_backend
 from .cmd_guard_node import command_message, command_type
 from .errors import SensorError, TractorError
 from .freshness import InputMonitor
@@ -48,7 +48,7 @@ class ActorParameters(SamplerParameters):
     autostart: bool = param("Configure and activate at start.", True)
     model: str = param("The actor, an .onnx or .rknn file.", "models/remote_trained.rknn")
     backend: str = param("What runs the model; auto goes by file and machine.", "auto",
-                         choices=BACKENDS)  # fmt: skip
+                         choices=KINDS)  # fmt: skip
     enable_stamped_cmd_vel: bool = param("TwistStamped instead of Twist.", False)
     max_input_age_s: float = param(
         "Age at which an input is stale and the rover stops, s.", 0.30, minimum=0.05, maximum=5.0
