@@ -18,7 +18,11 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [*(str(ROOT / "src" / name) for name in PACKAGES), os.environ.get("PYTHONPATH", "")]
+    [
+        *(str(ROOT / "src" / name) for name in PACKAGES),
+        str(ROOT / "src" / "tractor_inference" / "test"),
+        os.environ.get("PYTHONPATH", ""),
+    ]
 )
 
 
@@ -92,9 +96,9 @@ class RosGraph:
         self.executor.add_node(self.node)
         self.processes: list[RosProcess] = []
 
-    def start(self, module: str, **parameters: object) -> RosProcess:
+    def start(self, module: str, node: str = "", **parameters: object) -> RosProcess:
         """Start a node by module name; parameters override those of the shared file."""
-        name = module.rpartition(".")[2].removesuffix("_node")
+        name = node or module.rpartition(".")[2].removesuffix("_node")
         arguments = []
         for key, value in parameters.items():
             arguments += ["-p", f"{name}:{key}:={json.dumps(value)}"]

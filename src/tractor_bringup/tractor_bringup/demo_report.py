@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import html
 import io
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +42,21 @@ class Comparison:
     samples: int
 
 
+@contextlib.contextmanager
+def stderr_to(path: Path) -> Iterator[None]:
+    """Append what this process prints on stderr, native code included, to a file."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
 def compare(
     options: Options, actor: Path, conversion: dict[str, Any], onnx: Drive, int8: Drive
 ) -> Comparison:
@@ -50,9 +69,13 @@ def compare(
         ("onnx", "onnx", actor),
         ("int8", "rknn_sim", Path(conversion["model"])),
     ):
-        backend = open_backend(kind, model, contract)
-        outputs = [backend.infer(f.bev[None], normalize(contract, f.proprio)[None]) for f in frames]
-        backend.close()
+        # The toolkit prints pages while it builds.
+        with stderr_to(options.output / "logs" / "compare.log"):
+            backend = open_backend(kind, model, contract)
+            outputs = [
+                backend.infer(f.bev[None], normalize(contract, f.proprio)[None]) for f in frames
+            ]
+            backend.close()
         actions[label] = np.concatenate(outputs)
     busiest = max(frames, key=lambda f: min(f.bev[0].sum(), f.bev[1].sum()))
     drives = {"onnx": onnx, "int8": int8}

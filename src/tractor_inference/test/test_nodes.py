@@ -73,12 +73,12 @@ def contract(params_file):
     return contract_module.load(params_file)
 
 
-def start_all(graph, **actor):
+def start_all(graph, module=ACTOR, **actor):
     from geometry_msgs.msg import Twist
 
     settings = {"backend": "fake", "calibration_dir": str(graph.folder / "samples")}
     graph.start(BUILDER)
-    process = graph.start(ACTOR, **(settings | actor))
+    process = graph.start(module, node="sac_actor", **(settings | actor))
     graph.start(GUARD)
     return process, graph.collect(Twist, "cmd_vel")
 
@@ -297,3 +297,74 @@ def test_two_publishers_of_one_command_topic_are_an_error(ros_graph):
     ros_graph.start(GUARD, enable_stamped_cmd_vel=True)
     for text in ("2 publishers", "TwistStamped"):
         ros_graph.until(lambda text=text: text in last_message(diagnostics, "cmd_guard"))
+
+
+@pytest.mark.parametrize("fault", ["nan", "shape", "range", "raise"])
+def test_bad_answers_of_the_model_stop_and_open_it_anew(ros_graph, sensors, monkeypatch, fault):
+    monkeypatch.setenv("FAULT", fault)
+    actor, commands = start_all(ros_graph, "faulty_actor_node")
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    ros_graph.until(lambda: commands and not moving(commands[-1:]), every=sensors)
+    ros_graph.until(lambda: "opened 2 times" in actor.output(), every=sensors)
+    assert "stopped: inference failed: " in actor.output()
+    commands.clear()
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+
+
+def test_a_hanging_model_stops_the_rover_and_ends_the_actor(ros_graph, sensors, monkeypatch):
+    monkeypatch.setenv("FAULT", "hang")
+    actor, commands = start_all(ros_graph, "faulty_actor_node")
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    ros_graph.until(lambda: not moving(commands[-3:]), every=sensors)
+    assert actor.process.poll() is None
+    ros_graph.until(lambda: actor.process.poll() is not None, 10.0, every=sensors)
+    assert actor.process.returncode == 70
+    assert "inference has not answered" in actor.output()
+
+
+def test_reload_keeps_the_old_model_when_the_new_one_cannot_be_used(ros_graph, sensors, actor_onnx):
+    from std_srvs.srv import Trigger
+
+    model = ros_graph.folder / "actor.onnx"
+    model.write_bytes(actor_onnx.read_bytes())
+    _, commands = start_all(ros_graph, backend="onnx", model=str(model))
+    ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
+    model.write_bytes(actor_onnx.read_bytes()[:1000])
+    answer = ros_graph.call(Trigger, "/sac_actor/reload_model")
+    assert not answer.success and "actor.onnx" in answer.message
+    commands.clear()
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    model.write_bytes(actor_onnx.read_bytes())
+    assert ros_graph.call(Trigger, "/sac_actor/reload_model").success
+
+
+def test_a_model_that_appears_later_is_driven_with(ros_graph, sensors, actor_onnx):
+    model = ros_graph.folder / "actor.onnx"
+    actor, commands = start_all(ros_graph, backend="auto", model=str(model))
+    ros_graph.until(lambda: "actor.onnx" in actor.output() and "trying again" in actor.output())
+    assert not moving(commands)
+    model.write_bytes(actor_onnx.read_bytes())
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+
+
+def test_a_full_disk_or_missing_folder_stops_sampling_but_not_driving(ros_graph, sensors):
+    blocker = ros_graph.folder / "file"
+    blocker.write_text("")
+    _, commands = start_all(
+        ros_graph, calibration_dir=str(blocker / "samples"), sample_probability=1.0
+    )
+    diagnostics = diagnostics_of(ros_graph)
+
+    def sampling():
+        return [
+            v.value
+            for m in diagnostics
+            for s in m.status
+            for v in s.values
+            if s.name == "sac_actor" and v.key == "sampling"
+        ]
+
+    ros_graph.until(sampling, every=sensors)
+    assert "sampling stopped" in sampling()[0]
+    commands.clear()
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)

@@ -1,0 +1,41 @@
+"""The actor node with the shipped fake backend, which is made to fail from its frame 20 on."""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+from tractor_inference import sac_actor_node
+from tractor_inference.backends.fake import FakeBackend
+from tractor_inference.errors import ModelError
+
+FIRST = 20
+opened = 0
+
+
+def script(frame):
+    if frame < FIRST:
+        return None
+    fault = os.environ["FAULT"]
+    if fault == "hang":
+        time.sleep(3600)
+    if fault == "raise":
+        raise ModelError("the runtime returned nothing")
+    return {
+        "nan": np.full((1, 2), np.nan, np.float32),
+        "shape": np.zeros((2, 1), np.float32),
+        "range": np.full((1, 2), 7.0, np.float32),
+    }[fault]
+
+
+def open_backend(kind, model, contract):
+    global opened
+    opened += 1
+    print(f"opened {opened} times", flush=True)
+    return FakeBackend(contract, script)
+
+
+if __name__ == "__main__":
+    sac_actor_node.open_backend = open_backend
+    sys.exit(sac_actor_node.main())

@@ -1,0 +1,59 @@
+import dataclasses
+
+import pytest
+
+from tractor_inference import parameters
+from tractor_inference.errors import ParameterError
+from tractor_inference.parameters import param
+
+NODES = {
+    "bev_builder": ("tractor_inference.bev_builder_node", "BuilderParameters"),
+    "sac_actor": ("tractor_inference.sac_actor_node", "ActorParameters"),
+    "cmd_guard": ("tractor_inference.guard", "GuardParameters"),
+    "convert": ("tractor_calibration.parameters", "ConvertParameters"),
+}
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_the_shared_file_shows_every_parameter_with_its_default(params_file, node):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    module, name = NODES[node]
+    cls = getattr(__import__(module, fromlist=[name]), name)
+    section = {
+        key: value
+        for key, value in parameters.read_file(params_file, node).items()
+        if "." not in key
+    }
+    assert parameters.from_values(cls, section) == cls()
+    assert set(section) == {field.name for field in dataclasses.fields(cls)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    speed: float = param("Speed, m/s.", minimum=0.0, maximum=1.0)
+    names: tuple[str, ...] = param("Names.", ("a",), length=1)
+    count: int = param("Count.", 3)
+    flag: bool = param("Flag.", False)
+
+
+def test_integers_are_fine_floats_but_booleans_are_no_numbers():
+    assert parameters.from_values(Example, {"speed": 1}).speed == 1.0
+    for bad in ({"speed": True}, {"speed": 0.5, "count": True}, {"speed": 0.5, "flag": 1}):
+        with pytest.raises(ParameterError, match=r"expected (float|int|bool), found"):
+            parameters.from_values(Example, bad)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1, "fast", None])
+def test_values_out_of_range_are_refused(value):
+    with pytest.raises(ParameterError, match="speed: expected"):
+        parameters.from_values(Example, {"speed": value})
+
+
+def test_sections_are_laid_over_the_shared_one(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "/**:\n  ros__parameters: {a: 1, b: 1, group: {c: 1}}\n"
+        "/**/node:\n  ros__parameters: {b: 2}\n"
+        "/other:\n  ros__parameters: {a: 9}\n"
+    )
+    assert parameters.read_file(path, "node") == {"a": 1, "b": 2, "group.c": 1}
