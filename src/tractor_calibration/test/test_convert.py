@@ -385,7 +385,7 @@ def test_the_guides_script(models, repository):
 
 def test_the_guides_script_without_the_suite(models, repository):
     script = repository / "src/tractor_bringup/tractor_bringup/convert_onnx_to_rknn.py"
-    done = run(models / "actor.onnx", command=[sys.executable, "-I", script])
+    done = run(models / "actor.onnx", command=[sys.executable, "-I", "-S", script])
     assert done.returncode == 2
     assert "source install/setup.bash" in done.stderr
 
