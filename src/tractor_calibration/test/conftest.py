@@ -1,5 +1,6 @@
 """Shared makers of these tests: a small actor in ONNX and folders of calibration samples."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +18,11 @@ def write_actor(path: Path, gain: float = 0.03, scale: float = 1.0) -> Path:
 
     `gain` widens the actions before tanh, `scale` multiplies them after it.
     """
-    import onnx
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
-    weights: list[onnx.TensorProto] = []
+    weights = []
 
     def weight(name: str, *shape: int, gain: float = 2.0) -> str:
         fan_in = int(np.prod(shape[1:]))
@@ -78,6 +79,13 @@ def write_samples(folder: Path, contract: Contract, count: int, seed: int = 0) -
     for i in range(count):
         samples.write(folder, make_frame(rng, (i + 1) * 400_000_000), contract)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def toolkit_installed(request: pytest.FixtureRequest) -> None:
+    wanted = request.node.get_closest_marker("toolkit")
+    if wanted and importlib.util.find_spec("rknn") is None:
+        pytest.skip("rknn-toolkit2 is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -177,6 +178,24 @@ class TestRefusals:
     def test_bad_arguments(self, models, arguments, code, sentence):
         filled = [argument.format(models=models) for argument in arguments]
         done = run(models / "actor.onnx", *filled)
+        assert done.returncode == code
+        assert sentence in done.stderr
+
+    @pytest.mark.toolkit
+    @pytest.mark.parametrize(
+        ("parameter", "code", "sentence"),
+        [
+            ("toolkit_time_limit_s: 1.0", 5, "did not finish within 1 s"),
+            ("fp16_max_mae: 0.0", 6, "the FP16 model is not good enough on 50 frames"),
+        ],
+    )
+    def test_a_real_build_that_fails(
+        self, models, tmp_path, params_file, parameter, code, sentence
+    ):
+        name = parameter.split(":")[0]
+        file = tmp_path / "params.yaml"
+        file.write_text(re.sub(rf"{name}: [\d.]+", parameter, params_file.read_text()))
+        done = run(models / "actor.onnx", "--params", file)
         assert done.returncode == code
         assert sentence in done.stderr
 
