@@ -2,8 +2,8 @@
 
 INT8 error of such a network is range clipping: what matters is that the calibration frames reach
 the extremes of every activation. So frames are chosen greedily by how far they extend the running
-minimum and maximum of the network's own FP32 activations; about twenty frames then build the same
-model as all of them, with less memory and time.
+minimum and maximum of the network's own FP32 activations; about twenty frames then agree with the
+ONNX as well as all of them do, with less memory and time.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def by_coverage(lows: NDArray[np.float64], highs: NDArray[np.float64], count: in
     """Choose up to `count` frames, each the one that extends the covered ranges most.
 
     A tensor's extension counts relative to its range over all frames. The choice ends when no frame
-    extends any range: the toolkit's `normal` algorithm sees extremes only, so that more frames
-    would change nothing. Ties go to the earlier frame, so the choice is deterministic.
+    extends any range: the toolkit's `normal` algorithm goes by extremes, so that more frames
+    change next to nothing (measured: 0.01 dB between 21 frames and all 793). Ties go to the earlier frame, so the choice is deterministic.
 
     Args:
         lows, highs: (n, tensors) extremes per frame, n at least 1.
