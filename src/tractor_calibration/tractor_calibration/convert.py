@@ -100,7 +100,10 @@ def summary(result: dict[str, Any]) -> str:
         f"validated on {proved['frames']} {proved['source']}",
         *(f"note: {note}" for note in result["notes"]),
         "seconds: " + ", ".join(f"{name} {s:.2f}" for name, s in result["seconds"].items()),
-        f"written: {result['model']}, {result['manifest']}, {result['report']}",
+        "written: "
+        + ", ".join(
+            result[key] for key in ("model", "manifest", "report", "rknn_dataset") if key in result
+        ),
         f"{result['link']} -> {Path(result['model']).name}",
     ]
     if result["archived"]:

@@ -98,8 +98,9 @@ def by_coverage(lows: NDArray[np.float64], highs: NDArray[np.float64], count: in
     """Choose up to `count` frames, each the one that extends the covered ranges most.
 
     A tensor's extension counts relative to its range over all frames. The choice ends when no frame
-    extends any range: the toolkit's `normal` algorithm goes by extremes, so that more frames
-    change next to nothing (measured: 0.01 dB between 21 frames and all 793). Ties go to the earlier frame, so the choice is deterministic.
+    extends any range: the toolkit's `normal` algorithm goes by extremes, so that more frames change
+    next to nothing (measured: 0.01 dB between 21 frames and all 793). Ties go to the earlier frame,
+    so the choice is deterministic.
 
     Args:
         lows, highs: (n, tensors) extremes per frame, n at least 1.
