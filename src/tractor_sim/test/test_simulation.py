@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from tractor_inference import robot as robot_module
 from tractor_inference.bev import BevBuilder, BevParameters
 from tractor_inference.contract import load as load_contract

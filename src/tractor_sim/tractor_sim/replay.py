@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tractor_inference.bev import DepthImage, Intrinsics, Scan
 from tractor_inference.errors import SensorError, raise_all
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
+
 from tractor_inference.parameters import param
 from tractor_inference.ros_node import SENSOR_QOS, STEADY, SuiteNode, run
 

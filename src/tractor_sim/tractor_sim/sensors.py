@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tractor_inference.bev import DepthImage, Intrinsics, Scan, pixel_rays
 from tractor_inference.robot import Pose, Robot
 
@@ -173,7 +174,7 @@ class DepthCamera:
         return DepthImage((depth_m * 1000.0 + 0.5).astype(np.uint16), self.intrinsics)
 
     def exact_depth_m(self, body: BodyPose) -> NDArray[np.float64]:
-        """Return the noiseless depth along the optical axis, (height, width) m, +Inf for nothing."""
+        """Return the noiseless depth along the optical axis, (height, width) m or +Inf."""
         length_m = self._caster.distances(*self._mount.at(body), VISIBLE_GROUP, self._cutoff_m)
         return (length_m * self._depth_per_length).reshape(self._shape)
 

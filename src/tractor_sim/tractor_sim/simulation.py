@@ -7,6 +7,7 @@ rays are cast.
 from __future__ import annotations
 
 import numpy as np
+
 from tractor_inference.bev import DepthImage, Scan
 from tractor_inference.robot import Robot
 

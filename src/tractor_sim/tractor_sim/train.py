@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import (
     ACTION_OUTPUT,
@@ -80,11 +81,8 @@ class Frames:
     @classmethod
     def join(cls, parts: list[Frames]) -> Frames:
         """Return all frames of the parts in order."""
-        return cls(*(np.concatenate(columns) for columns in zip(*map(_columns, parts), strict=True)))
-
-
-def _columns(frames: Frames) -> tuple[NDArray, NDArray, NDArray]:
-    return frames.bev, frames.proprio, frames.label
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +103,9 @@ def collect(task: Collection) -> Frames:
     observer = Observer(simulation, setup, int(rng.integers(SCAN_EVERY_TICKS)), min_points=1)
     teacher = Expert(setup.robot)
     varied = Expert(setup.robot, margin_m=float(rng.uniform(0.02, 0.25)))
-    backend = None if task.model is None else open_backend("onnx", task.model)
+    backend = None
+    if task.model is not None:
+        backend = open_backend("onnx", Path(task.model), setup.contract)
     period = IMITATION_TICKS if backend is None else DAGGER_TICKS
     grids, vectors, labels = [], [], []
     action = np.zeros(2, np.float32)
@@ -281,9 +281,7 @@ def train(out: Path, params_file: str, seed: int, processes: int) -> int:
             imitation = round_index == 0
             worlds = IMITATION_WORLDS if imitation else DAGGER_WORLDS
             model = None if imitation else str(student)
-            tasks = [
-                Collection(first_seed + i, params_file, model) for i in range(worlds)
-            ]
+            tasks = [Collection(first_seed + i, params_file, model) for i in range(worlds)]
             first_seed += worlds
             parts += in_processes(collect, tasks, processes)
             frames = Frames.join(parts)
@@ -380,9 +378,10 @@ def main(argv: list[str] | None = None) -> int:
         frames = train(candidate, params_file, arguments.seed, arguments.processes)
         made_s = time.monotonic() - started_s
         log.info("made in %.0f s; judging", made_s)
-        judged = {"worlds": arguments.worlds, "processes": arguments.processes}
-        expert = judge(None, params_file, **judged)
-        actor = judge(str(candidate), params_file, **judged)
+        expert, actor = (
+            judge(model, params_file, arguments.worlds, processes=arguments.processes)
+            for model in (None, str(candidate))
+        )
     except (TractorError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1
