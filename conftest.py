@@ -1,6 +1,11 @@
 """Shared fixtures: where the recordings are, and a ROS domain of the run's own."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,3 +37,99 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"recordings are not at {folder}; set TRACTOR_SHARED_DATA to their folder")
     return folder
+
+
+class RosProcess:
+    """A node of the suite in a process of its own; what it prints is kept."""
+
+    def __init__(self, module: str, *arguments: str, params: Path, folder: Path) -> None:
+        self.log = folder / f"{module.rpartition('.')[2]}.log"
+        command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(params)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, *arguments], stdout=log, stderr=subprocess.STDOUT, cwd=folder
+            )
+
+    def output(self) -> str:
+        """What the node printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Signal the process, wait for its end and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+class RosGraph:
+    """A test's own ROS node beside the suite's processes, all in the run's domain."""
+
+    def __init__(self, params: Path, folder: Path) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        rclpy.init()
+        self.params, self.folder = params, folder
+        self.node = rclpy.create_node("test_harness")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.processes: list[RosProcess] = []
+
+    def start(self, module: str, **parameters: object) -> RosProcess:
+        """Start a node by module name; parameters override those of the shared file."""
+        name = module.rpartition(".")[2].removesuffix("_node")
+        arguments = []
+        for key, value in parameters.items():
+            arguments += ["-p", f"{name}:{key}:={json.dumps(value)}"]
+        process = RosProcess(module, *arguments, params=self.params, folder=self.folder)
+        self.processes.append(process)
+        return process
+
+    def collect(self, kind: type, topic: str, qos: object = 10) -> list:
+        """Subscribe and return the list that received messages are appended to."""
+        received: list = []
+        self.node.create_subscription(kind, topic, received.append, qos)
+        return received
+
+    def until(self, condition, timeout_s: float = 20.0, every=None):
+        """Spin until the condition holds and return its value; `every` is called between spins."""
+        end = time.monotonic() + timeout_s
+        while not (value := condition()):
+            if time.monotonic() > end:
+                logs = "\n".join(f"--- {p.log.name}\n{p.output()}" for p in self.processes)
+                raise AssertionError(f"not reached within {timeout_s} s\n{logs}")
+            if every is not None:
+                every()
+            self.executor.spin_once(timeout_sec=0.01)
+        return value
+
+    def call(self, kind: type, name: str, request=None, timeout_s: float = 20.0):
+        """Call a service and return its response."""
+        client = self.node.create_client(kind, name)
+        self.until(client.service_is_ready, timeout_s)
+        future = client.call_async(request or kind.Request())
+        self.until(future.done, timeout_s)
+        return future.result()
+
+    def close(self) -> None:
+        """End what was started."""
+        import rclpy
+
+        for process in self.processes:
+            process.stop()
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+
+@pytest.fixture
+def ros_graph(params_file, tmp_path):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    graph = RosGraph(params_file, tmp_path)
+    yield graph
+    graph.close()

@@ -105,7 +105,7 @@ def test_grid_survives_the_message_and_is_nhwc_in_between():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1])
 def test_grids_outside_zero_to_one_are_refused(value):
     pixels = np.full((128, 256), value, np.float32)
-    with pytest.raises(SensorError, match="expected values 0..1"):
+    with pytest.raises(SensorError, match=r"expected values 0\.\.1"):
         messages.bev_from_message(image(pixels, "32FC2", width=128), CONTRACT)
 
 

@@ -9,8 +9,8 @@ MAX_FUTURE_S = 0.1
 class InputMonitor:
     """Watches one input: refuses stamps that cannot be right, and names it when it is stale.
 
-    Stamps are compared with the ROS clock, which may be simulated, jump or stand still; staleness is
-    judged by arrival on a steady clock, which cannot.
+    Stamps are compared with the ROS clock, which may be simulated, jump or stand still; staleness
+    is judged by arrival on a steady clock, which cannot.
     """
 
     def __init__(self, name: str, max_age_s: float) -> None:

@@ -51,7 +51,8 @@ def scan_from_message(message: Any) -> Scan:
         problems.append("angle_increment: expected a non-zero angle, found 0")
     if not 0.0 <= message.range_min < message.range_max:
         problems.append(
-            f"expected 0 <= range_min < range_max, found {message.range_min} and {message.range_max}"
+            f"expected 0 <= range_min < range_max, "
+            f"found {message.range_min} and {message.range_max}"
         )
     ranges = np.asarray(message.ranges, dtype=np.float32)
     if not ranges.size:
@@ -66,8 +67,8 @@ def scan_from_message(message: Any) -> Scan:
     )
     if not (scan.measured | (ranges == np.inf)).any():
         raise SensorError(
-            f"scan: expected at least one range in {message.range_min:g}..{message.range_max:g} m or "
-            f"+Inf, found none in {ranges.size} beams"
+            f"scan: expected at least one range in {message.range_min:g}..{message.range_max:g} m "
+            f"or +Inf, found none in {ranges.size} beams"
         )
     return scan
 
@@ -87,7 +88,7 @@ def intrinsics_from_message(message: Any) -> Intrinsics:
 
 
 def depth_from_message(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
-    """Return the pixels of a depth sensor_msgs/Image, (height, width), in this machine's byte order.
+    """Return the pixels of a depth sensor_msgs/Image, (height, width), in native byte order.
 
     16UC1 gives uint16 millimetres, 32FC1 float32 metres (REP-118); row padding (`step`) and byte
     order are honoured. The array is a view of the message where nothing has to be converted.

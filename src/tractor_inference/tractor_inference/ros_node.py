@@ -50,6 +50,8 @@ COMMAND_QOS = QoSProfile(
     deadline=Duration(nanoseconds=200_000_000),
     liveliness_lease_duration=Duration(nanoseconds=500_000_000),
 )
+# Deep enough that a flood of calls is answered "busy" rather than lost.
+SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_PERIOD_S = 1.0
 MAX_RETRY_DELAY_S = 10.0
 _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
@@ -182,8 +184,8 @@ class SuiteNode:
 class ManagedNode(SuiteNode, LifecycleNode):
     """A life-cycle node that configures and activates itself when `autostart` is set.
 
-    `set_up` and `tear_down` replace on_configure and on_cleanup: an error of the suite is logged and
-    the transition fails; with `autostart` it is tried again with growing delays.
+    `set_up` and `tear_down` replace on_configure and on_cleanup: an error of the suite is logged
+    and the transition fails; with `autostart` it is tried again with growing delays.
     """
 
     def __init__(self, name: str, own: type) -> None:

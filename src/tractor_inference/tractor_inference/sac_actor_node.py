@@ -1,8 +1,8 @@
 """sac_actor: grid, scan and odometry become a command; frames are sampled on the way.
 
-The executor thread infers when a grid arrives. A watchdog thread on the steady clock publishes zero,
-and names the reason, whenever an input is missing or stale or the inference does not answer, so a
-blocked inference cannot keep an old command alive.
+The executor thread infers when a grid arrives. A watchdog thread on the steady clock publishes
+zero, and names the reason, whenever an input is missing or stale or the inference does not answer,
+so a blocked inference cannot keep an old command alive.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
 from . import messages, proprio
-from .backends import BACKENDS, open_backend
+from .backends import KINDS, open_backend
 from .cmd_guard_node import command_message, command_type
 from .errors import SensorError, TractorError
 from .freshness import InputMonitor
 from .kinematics import STOP, Velocity
 from .parameters import param
 from .policy import Decision, Policy
-from .ros_node import COMMAND_QOS, SENSOR_QOS, ManagedNode, run, steady_s
+from .ros_node import COMMAND_QOS, SENSOR_QOS, SERVICE_QOS, ManagedNode, run, steady_s
 from .sampler import Sampler, SamplerParameters
 from .samples import Sample
 
@@ -47,7 +48,7 @@ class ActorParameters(SamplerParameters):
     autostart: bool = param("Configure and activate at start.", True)
     model: str = param("The actor, an .onnx or .rknn file.", "models/remote_trained.rknn")
     backend: str = param("What runs the model; auto goes by file and machine.", "auto",
-                         choices=BACKENDS)  # fmt: skip
+                         choices=KINDS)  # fmt: skip
     enable_stamped_cmd_vel: bool = param("TwistStamped instead of Twist.", False)
     max_input_age_s: float = param(
         "Age at which an input is stale and the rover stops, s.", 0.30, minimum=0.05, maximum=5.0
@@ -97,13 +98,15 @@ class SacActorNode(ManagedNode):
             ("calibration/snapshot", self._snapshot),
             ("~/reload_model", self._reload),
         ):
-            service = self.create_service(Trigger, name, self._service(answer))
-            self._interfaces.append(lambda service=service: self.destroy_service(service))
-        self._interfaces.append(lambda: self.destroy_publisher(self._publisher))
+            service = self.create_service(
+                Trigger, name, self._service(answer), qos_profile=SERVICE_QOS
+            )
+            self._interfaces.append(partial(self.destroy_service, service))
+        self._interfaces.append(partial(self.destroy_publisher, self._publisher))
 
     def _subscribe(self, kind: type, topic: str, callback: Callable) -> None:
         subscription = self.create_subscription(kind, topic, callback, SENSOR_QOS)
-        self._interfaces.append(lambda: self.destroy_subscription(subscription))
+        self._interfaces.append(partial(self.destroy_subscription, subscription))
 
     def tear_down(self) -> None:
         """Release the model, write queued samples, destroy the interfaces."""
@@ -299,7 +302,13 @@ class SacActorNode(ManagedNode):
             try:
                 work = start()
                 done = RosFuture(executor=self.executor)
-                work.add_done_callback(lambda _: done.set_result(None))
+
+                def wake(_: Future) -> None:
+                    done.set_result(None)
+                    # The executor polls waiting coroutines only when something wakes it.
+                    self.executor.wake()
+
+                work.add_done_callback(wake)
                 await done
                 response.message, response.success = work.result(), True
             except (TractorError, OSError) as error:

