@@ -19,7 +19,7 @@ from .ros_sensors import SensorPublisher
 
 @dataclasses.dataclass(frozen=True)
 class ReplayParameters:
-    """Parameters of replay_node."""
+    """Parameters of the node `replay`."""
 
     folder: str = param("Folder with recorded scans and depth images; see tractor_sim/replay.py.")
     rate_hz: float = param(
@@ -35,7 +35,7 @@ class ReplayNode(SuiteNode, Node):
     """Publishes a recording frame by frame with current stamps, and an odometry that rests."""
 
     def __init__(self) -> None:
-        super().__init__("replay_node", automatically_declare_parameters_from_overrides=True)
+        super().__init__("replay", automatically_declare_parameters_from_overrides=True)
         own = self.declare(ReplayParameters)
         self._recording = read_recording(own.folder)
         self._frames: Iterator[Frame] = self._recording.frames()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_inference.bev import DepthImage, Intrinsics, Scan, pixel_rays
+from tractor_inference.errors import TractorError
 from tractor_inference.robot import Pose, Robot
 
 from .world import BLOCKING_GROUP, VISIBLE_GROUP, World, mjcf
@@ -49,14 +50,14 @@ class RayCaster:
     """Casts rays into a world; the world's solids never move.
 
     Raises:
-        ImportError: mujoco is not installed.
+        TractorError: mujoco is not installed.
     """
 
     def __init__(self, world: World, rover_height_m: float) -> None:
         try:
             import mujoco
         except ImportError as error:
-            raise ImportError("the simulator needs MuJoCo: pip install mujoco") from error
+            raise TractorError("the simulator needs MuJoCo: pip install mujoco") from error
         self._cast = mujoco.mj_multiRay
         self._model = mujoco.MjModel.from_xml_string(mjcf(world, rover_height_m))
         self._data = mujoco.MjData(self._model)

@@ -36,7 +36,7 @@ REMEMBERED_STAMPS = 256
 
 @dataclasses.dataclass(frozen=True)
 class SimParameters:
-    """Parameters of sim_node."""
+    """Parameters of the node `sim`."""
 
     world_seed: int = param("Seed of world, slip and noise.", 0, minimum=0, maximum=2**31 - 1)
     duration_s: float = param(
@@ -60,7 +60,7 @@ class SimNode(SuiteNode, Node):
     """
 
     def __init__(self) -> None:
-        super().__init__("sim_node", automatically_declare_parameters_from_overrides=True)
+        super().__init__("sim", automatically_declare_parameters_from_overrides=True)
         own = self.declare(SimParameters)
         self._simulation = Simulation(own.world_seed, self.robot)
         self._sensors = SensorPublisher(self)

@@ -49,7 +49,7 @@ from .rollout import (
 from .simulation import Simulation
 
 COLUMN_STRIDE = 4
-IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 160, 80, 2
+IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 160, 80, 3
 FRAMES_A_WORLD = 100
 IMITATION_TICKS, DAGGER_TICKS = 6, 3
 IMITATION_STEPS, DAGGER_STEPS = 600, 400
@@ -300,8 +300,9 @@ def card(model: Path, command: str, facts: dict[str, str], actor: Verdict, exper
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     share = actor.mean_m / expert.mean_m
     figures = "\n".join(
-        f"| {name} | {v.free_runs} of {v.runs} | {v.collisions} | {v.mean_m:.2f} | {v.least_m:.2f} |"
-        for name, v in (("this actor", actor), ("expert", expert))
+        f"| {driver} | {verdict.free_runs} of {verdict.runs} | {verdict.collisions} "
+        f"| {verdict.mean_m:.2f} | {verdict.least_m:.2f} |"
+        for driver, verdict in (("this actor", actor), ("expert", expert))
     )
     return f"""# {model.stem}
 
@@ -321,8 +322,8 @@ follow-the-gap expert in the simulator.
 
 The expert sees an exact scan that includes low obstacles and overhangs; the actor sees only the
 grid and the proprioception. First it imitates the expert in {IMITATION_WORLDS} worlds that are
-disturbed by bursts of random commands, then twice it drives {DAGGER_WORLDS} worlds itself and
-learns the expert's answers (DAgger). Networks, losses and numbers are in
+disturbed by bursts of random commands, then in {DAGGER_ROUNDS} rounds it drives {DAGGER_WORLDS}
+worlds itself and learns the expert's answers (DAgger). Losses and numbers are in
 `src/tractor_sim/tractor_sim/train.py`.
 
 Architecture: four stride-2 convolutions 2->32->64->64->64 (4096 features), a 32-32 branch for the
