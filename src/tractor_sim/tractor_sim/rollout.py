@@ -70,15 +70,10 @@ class Observer:
         phase: the tick, 0 to 2, on which the first new scan after the start arrives.
     """
 
-    def __init__(
-        self, simulation: Simulation, setup: Setup, phase: int = 0, min_points: int | None = None
-    ) -> None:
+    def __init__(self, simulation: Simulation, setup: Setup, phase: int = 0) -> None:
         self._simulation = simulation
         self._robot = setup.robot
-        points = setup.bev.min_points if min_points is None else min_points
-        self._builder = BevBuilder(
-            setup.contract, setup.robot, dataclasses.replace(setup.bev, min_points=points)
-        )
+        self._builder = BevBuilder(setup.contract, setup.robot, setup.bev)
         self._until_scan = phase
         self._take_scan()
 

@@ -48,7 +48,6 @@ from .rollout import (
 )
 from .simulation import Simulation
 
-COLUMN_STRIDE = 4
 IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 160, 80, 3
 FRAMES_A_WORLD = 100
 IMITATION_TICKS, DAGGER_TICKS = 6, 3
@@ -98,9 +97,8 @@ def collect(task: Collection) -> Frames:
     """Drive one world, with bursts of random commands, and label what is seen with the expert."""
     setup = Setup.load(task.params_file)
     rng = np.random.default_rng([task.seed, 7])
-    simulation = Simulation(task.seed, setup.robot, COLUMN_STRIDE)
-    # Fewer columns give fewer points a cell: one is enough here.
-    observer = Observer(simulation, setup, int(rng.integers(SCAN_EVERY_TICKS)), min_points=1)
+    simulation = Simulation(task.seed, setup.robot)
+    observer = Observer(simulation, setup, int(rng.integers(SCAN_EVERY_TICKS)))
     teacher = Expert(setup.robot)
     varied = Expert(setup.robot, margin_m=float(rng.uniform(0.02, 0.25)))
     backend = None
