@@ -14,6 +14,7 @@ import logging
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -247,11 +248,13 @@ def export(network: Any, contract: Contract, path: Path) -> None:
             return torch.tanh(self.network(bev, proprio))
 
     examples = tuple(torch.zeros(shape) for shape in contract.input_shapes.values())
-    # The exporter that needs nothing beyond torch and onnx.
-    torch.onnx.export(
-        WithTanh().eval(), examples, str(path), dynamo=False, opset_version=13,
-        input_names=[BEV_INPUT, PROPRIO_INPUT], output_names=[ACTION_OUTPUT],
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        # The older exporter is announced to go, but it needs nothing beyond torch and onnx.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            WithTanh().eval(), examples, str(path), dynamo=False, opset_version=13,
+            input_names=[BEV_INPUT, PROPRIO_INPUT], output_names=[ACTION_OUTPUT],
+        )  # fmt: skip
 
 
 def train(out: Path, params_file: str, seed: int, processes: int) -> int:
