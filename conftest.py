@@ -16,6 +16,7 @@ PACKAGES = ("tractor_inference", "tractor_calibration", "tractor_sim", "tractor_
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [*(str(ROOT / "src" / name) for name in PACKAGES), os.environ.get("PYTHONPATH", "")]
 )
@@ -37,6 +38,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"recordings are not at {folder}; set TRACTOR_SHARED_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def actor_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SAC actor with random weights of a fixed seed."""
+    import actor_factory
+    import onnx
+
+    path = tmp_path_factory.mktemp("actor") / "actor.onnx"
+    onnx.save(actor_factory.make_actor(), path)
+    return path
 
 
 class RosProcess:

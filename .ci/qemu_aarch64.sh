@@ -7,11 +7,17 @@ set -euo pipefail
 
 python=3.11
 debs="python$python-minimal:arm64 libpython$python-stdlib:arm64 libstdc++6:arm64 libssl3:arm64"
-wheels="rknn-toolkit-lite2==2.5.0 numpy==1.26.4 psutil==7.2.2 ruamel.yaml==0.19.1 PyYAML==6.0.3"
+wheels="rknn-toolkit-lite2 numpy psutil ruamel.yaml PyYAML"
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-folder=${1:-$here/.venv/qemu-aarch64}
-made_by=$(sha256sum "$0" | cut -d' ' -f1)
+folder=$(realpath -m "${1:-$here/.venv/qemu-aarch64}")
+pins=()
+for name in $wheels; do
+  pin=$(cat "$here"/requirements/*.txt | grep -oE "^${name/./\\.}==[^ ;]+") ||
+    { echo "qemu_aarch64: expected a pin of $name in requirements/, found none" >&2; exit 2; }
+  pins+=("$pin")
+done
+made_by=$( (cat "$0"; echo "${pins[@]}") | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$folder/made_by" 2>/dev/null)" = "$made_by" ]; then
   echo "qemu_aarch64: ready in $folder"
   exit 0
@@ -40,10 +46,9 @@ for deb in "$work"/apt/archives/*.deb; do
 done
 rm -rf "$work/apt" "$work/usr/share"
 find "$work/usr/bin" -name 'qemu-*' ! -name qemu-aarch64-static -delete
-# shellcheck disable=SC2086
 "$pip_python" -m pip install --quiet --no-deps --only-binary=:all: --target "$work/site" \
   --python-version "$python" --implementation cp --abi "cp${python/./}" --abi none \
-  --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 --platform any $wheels
+  --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 --platform any "${pins[@]}"
 ln -s "python$python" "$work/usr/bin/python-emulated"
 "$work/usr/bin/qemu-aarch64-static" -L "$work" "$work/usr/bin/python-emulated" -c \
   "import platform, sys; sys.exit(platform.machine() != 'aarch64')"

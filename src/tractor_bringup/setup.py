@@ -1,6 +1,21 @@
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 package_name = "tractor_bringup"
+
+
+def files(pattern):
+    """List the files of this package; launch/ and config/ are links to the top-level folders."""
+    # is_file, because a renamed file leaves a dangling link in the build folder.
+    found = sorted(str(path) for path in Path().glob(pattern) if path.is_file())
+    if not found:
+        raise RuntimeError(
+            f"{package_name}: expected files at {Path(pattern).absolute()}, found none; "
+            "check out the repository with symbolic links"
+        )
+    return found
+
 
 setup(
     name=package_name,
@@ -13,6 +28,9 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
+        (f"share/{package_name}/launch", files("launch/*.launch.py")),
+        (f"share/{package_name}/config", files("config/*")),
+        (f"lib/{package_name}", files("scripts/*.sh")),
     ],
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},

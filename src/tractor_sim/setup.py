@@ -19,8 +19,8 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            "sim_node=tractor_sim.sim_node:main",
-            "replay_node=tractor_sim.replay_node:main",
+            "sim=tractor_sim.sim_node:main",
+            "replay=tractor_sim.replay_node:main",
             "rollout=tractor_sim.rollout:main",
             "train=tractor_sim.train:main",
         ],

@@ -91,9 +91,14 @@ class Manifest:
     schema: int = SCHEMA
 
 
+def real_path(rknn: Path) -> Path:
+    """Return the file a model's path leads to now; a link may be moved at any time."""
+    return Path(os.path.realpath(rknn))
+
+
 def path_of(rknn: Path) -> Path:
     """Return the manifest's path for a model: beside the real file, links followed."""
-    return rknn.resolve().with_suffix(".json")
+    return real_path(rknn).with_suffix(".json")
 
 
 def sha256_file(path: Path) -> str:
@@ -118,8 +123,9 @@ def read_model_bytes(path: Path) -> bytes:
                     f"{path}: expected 1..{MAX_MODEL_BYTES} bytes, found {status.st_size}"
                 )
             return file.read()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"{path}: cannot be read: {reason}") from error
 
 
 def _parse(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
@@ -167,7 +173,7 @@ def read(rknn: Path) -> Manifest:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path}: expected the manifest that convert writes beside {rknn.resolve().name}, "
+            f"{path}: expected the manifest that convert writes beside {real_path(rknn).name}, "
             "found none; convert the ONNX actor again"
         ) from error
     except (OSError, ValueError) as error:
@@ -230,7 +236,7 @@ def read_checked(path: Path, sha256: str) -> bytes:
 def check(manifest: Manifest, rknn: Path, contract: Contract) -> bytes:
     """Check that a model is the one its manifest describes and follows the contract.
 
-    A link that may move is resolved once by the caller, before `read` and `check`.
+    Give `read` and `check` the same `real_path`: a link may move between the two.
 
     Returns:
         The bytes of the model, read once: these are the ones that were checked.
@@ -242,4 +248,4 @@ def check(manifest: Manifest, rknn: Path, contract: Contract) -> bytes:
     contract.require_same(
         manifest.contract.digest, str(path_of(rknn)), manifest.contract.observation
     )
-    return read_checked(rknn.resolve(), manifest.model.sha256)
+    return read_checked(rknn, manifest.model.sha256)

@@ -91,6 +91,11 @@ def inspect(path: Path, contract: Contract) -> OnnxFacts:
         external = [t.name for t in stored if t.data_location == onnx.TensorProto.EXTERNAL]
         if not external:
             onnx.checker.check_model(model)
+        # Files of IR version 3 list the weights among the inputs.
+        weights = {tensor.name for tensor in model.graph.initializer}
+        type_name = onnx.TensorProto.DataType.Name
+        inputs = _signature((v for v in model.graph.input if v.name not in weights), type_name)
+        outputs = _signature(model.graph.output, type_name)
     except Exception as error:  # protobuf, checker and shape inference raise kinds of their own
         raise ModelError(f"{path}: not a valid ONNX file ({error})") from error
     if external:
@@ -98,12 +103,6 @@ def inspect(path: Path, contract: Contract) -> OnnxFacts:
             f"{path}: expected all weights inside the file, found {len(external)} tensors stored "
             f"outside ({', '.join(external[:4])}); export again without external data"
         )
-
-    # Files of IR version 3 list the weights among the inputs.
-    weights = {tensor.name for tensor in model.graph.initializer}
-    type_name = onnx.TensorProto.DataType.Name
-    inputs = _signature((v for v in model.graph.input if v.name not in weights), type_name)
-    outputs = _signature(model.graph.output, type_name)
     expected_inputs: Signature = {
         name: ("float", shape) for name, shape in contract.input_shapes.items()
     }

@@ -46,7 +46,7 @@ def toolkit_version() -> str:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send what native code prints on file descriptor 1 to stderr: stdout carries results.
+    """Send what the vendor's code prints to stderr, native or Python: stdout carries results.
 
     It holds for the whole process while it lasts, so it surrounds loading and building, not
     inference.
@@ -56,7 +56,8 @@ def stdout_to_stderr() -> Iterator[None]:
     saved = os.dup(1)
     try:
         os.dup2(2, 1)
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         c_library.fflush(None)
         sys.stdout.flush()

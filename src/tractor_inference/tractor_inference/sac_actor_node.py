@@ -301,12 +301,13 @@ class SacActorNode(ManagedNode):
                 return response
             try:
                 work = start()
-                done = RosFuture(executor=self.executor)
+                executor: Any = self.executor
+                done = RosFuture(executor=executor)
 
                 def wake(_: Future) -> None:
                     done.set_result(None)
                     # The executor polls waiting coroutines only when something wakes it.
-                    self.executor.wake()
+                    executor.wake()
 
                 work.add_done_callback(wake)
                 await done

@@ -30,11 +30,9 @@ class FakeBackend(Backend):
         self._frame = 0
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._script is not None:
-            scripted = self._script(self._frame)
-            self._frame += 1
-            if scripted is not None:
-                return scripted
+        frame, self._frame = self._frame, self._frame + 1
+        if self._script is not None and (scripted := self._script(frame)) is not None:
+            return scripted
         heading = self.contract.proprio_names.index("gap_heading")
         speed, turn = 0.4, 0.4 * np.clip(proprio[0, heading], -1.0, 1.0)
         if self.contract.action_space == "tracks":

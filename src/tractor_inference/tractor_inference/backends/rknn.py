@@ -62,7 +62,7 @@ class RknnBackend(Backend):
             ContractError: made for another contract.
         """
         super().__init__(contract)
-        model = model.resolve()
+        model = manifest.real_path(model)
         record = manifest.read(model)
         data = manifest.check(record, model, contract)
         try:
@@ -103,6 +103,7 @@ class RknnBackend(Backend):
     def _start(self, model: Path, record: Manifest) -> None:
         code = self._lite.init_runtime(core_mask=self._lite.NPU_CORE_AUTO)
         runtime = self._lite.get_sdk_version() or "of unknown version, it did not start"
+        runtime = " ".join(runtime.split())
         versions = (
             f"{DISTRIBUTION} {_installed_version()}, librknnrt {runtime}, model built by "
             f"rknn-toolkit2 {record.toolkit.version} for {record.model.target}"

@@ -37,7 +37,7 @@ class RknnSimBackend(Backend):
             ContractError: made for another contract.
         """
         super().__init__(contract)
-        model = model.resolve()
+        model = manifest.real_path(model)
         record = manifest.read(model)
         manifest.check(record, model, contract)
         version = rknn_toolkit.toolkit_version()

@@ -1,0 +1,1 @@
+src/tractor_bringup/scripts/convert_onnx_to_rknn.sh

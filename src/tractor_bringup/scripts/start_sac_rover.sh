@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Drives the rover with the newest actor and collects calibration samples; -h prints the usage.
+set -eo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: start_sac_rover.sh [NAME:=VALUE ...]
+
+Starts sac_rover.launch.py with models/remote_trained.rknn of the current folder and keeps samples
+in calibration_data/. Arguments go to the launch file; the most used:
+  drivers:=true              start the drivers of the D435i and the LD19 as well
+  sim:=true                  drive the simulated rover
+  model:=FILE                another actor, .onnx or .rknn
+  calibration_dir:=FOLDER    another folder for the samples
+Ctrl-C stops the rover and ends it. All arguments: ros2 launch tractor_bringup sac_rover.launch.py -s
+USAGE
+}
+
+fail() {
+  printf 'start_sac_rover: %s\n' "$@" >&2
+  exit 2
+}
+
+for argument in "$@"; do
+  case $argument in
+    -h | --help) usage; exit 0 ;;
+    nats://* | tls://*)
+      fail "training servers are not connected yet, found the address $argument" \
+        "to drive with the model that is there, run: start_sac_rover.sh" \
+        "to use a newer actor, copy its .onnx here and run: convert_onnx_to_rknn.sh MODEL.onnx calibration_data" ;;
+    *:=*) ;;
+    *) usage >&2; fail "expected NAME:=VALUE, found $argument" ;;
+  esac
+done
+
+# The checkout that this script is in; an installed copy relies on a sourced workspace.
+root=$(cd "$(dirname "$(readlink -f "$0")")/../../.." && pwd)
+for setup in "/opt/ros/${ROS_DISTRO:-jazzy}/setup.bash" "$root/install/setup.bash"; do
+  # shellcheck disable=SC1090 # either may be absent
+  if [ -f "$setup" ]; then source "$setup"; fi
+done
+command -v ros2 >/dev/null ||
+  fail "expected ROS 2 Jazzy with ros2 launch, found no ros2 command" \
+    "on the rover: install apt ROS 2 Jazzy, then run: make build" \
+    "on a PC without ROS, the whole loop in simulation: make demo"
+exec ros2 launch tractor_bringup sac_rover.launch.py "$@"

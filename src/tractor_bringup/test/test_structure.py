@@ -1,0 +1,97 @@
+"""The suite's modules keep their layers: pure ones need no ROS, packages depend one way."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+# What each package may import of the others.
+DEPENDENCIES = {
+    "tractor_inference": set(),
+    "tractor_calibration": {"tractor_inference"},
+    "tractor_sim": {"tractor_inference"},
+    "tractor_bringup": {"tractor_inference", "tractor_calibration", "tractor_sim"},
+}
+LIGHT = {*sys.stdlib_module_names, *DEPENDENCIES, "numpy", "yaml"}
+IMPORT_WITHOUT_ROS = """
+import importlib, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ImportError(f"{name} is blocked")
+
+BLOCKED = {"rclpy", "rosidl_runtime_py", "ament_index_python", "launch", "builtin_interfaces",
+           "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "nav_msgs", "rcl_interfaces",
+           "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs"}
+sys.meta_path.insert(0, Blocker())
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def modules(repository, package):
+    folder = repository / "src" / package
+    return {
+        ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((folder / package).rglob("*.py"))
+    }
+
+
+def is_pure(path):
+    return not path.name.endswith("_node.py") and not path.name.startswith("ros_")
+
+
+def imported(nodes):
+    """Yield the top-level names that these syntax nodes import absolutely."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("package", DEPENDENCIES)
+def test_pure_modules_import_without_ros(repository, package):
+    names = [name for name, path in modules(repository, package).items() if is_pure(path)]
+    assert names
+    command = [sys.executable, "-c", IMPORT_WITHOUT_ROS, *names]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", DEPENDENCIES)
+def test_pure_modules_import_heavy_libraries_only_where_they_use_them(repository, package):
+    heavy = {
+        name: unexpected
+        for name, path in modules(repository, package).items()
+        if is_pure(path) and (unexpected := {*imported(ast.parse(path.read_text()).body)} - LIGHT)
+    }
+    assert heavy == {}
+
+
+@pytest.mark.parametrize("package", DEPENDENCIES)
+def test_packages_depend_one_way(repository, package):
+    allowed = {package, *DEPENDENCIES[package]}
+    wrong = {
+        name: unexpected
+        for name, path in modules(repository, package).items()
+        if (
+            unexpected := {*imported(ast.walk(ast.parse(path.read_text())))}
+            & {*DEPENDENCIES} - allowed
+        )
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("package", DEPENDENCIES)
+def test_the_manifest_names_what_the_package_imports_of_the_suite(repository, package):
+    manifest = (repository / "src" / package / "package.xml").read_text()
+    used = {
+        name
+        for path in modules(repository, package).values()
+        for name in imported(ast.walk(ast.parse(path.read_text())))
+        if name in DEPENDENCIES and name != package
+    }
+    assert {name for name in used if f"<exec_depend>{name}</exec_depend>" not in manifest} == set()

@@ -1,0 +1,388 @@
+"""The whole loop in one command: drive, sample, convert, drive again in INT8, compare.
+
+Starts the simulated rover (or recorded sensors) and the suite's nodes as processes of their own,
+drives with the ONNX actor until enough calibration samples are kept, converts the actor to INT8
+with them, drives the same worlds with the INT8 model in the toolkit's simulator, and writes
+summary.json and report.html.
+
+Exit codes: 0 done, 1 a step failed (the message says which, and where its log is), 2 usage,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tractor_inference import paths, samples
+from tractor_inference.errors import TractorError
+
+REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
+# Any seeds do; these are none of those that the reference actor was made or judged with.
+WORLD_SEEDS = (2_000_001, 2_000_002, 2_000_003)
+MORE_SEEDS = tuple(range(2_000_004, 2_000_012))
+MARKER = ".made_by_demo"
+PARTS = ("calibration_data", "models", "runs", "logs", "summary.json", "report.html")
+
+
+class DemoError(TractorError):
+    """A step of the demo failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to run: simulated worlds of so many seconds each, or a folder of recordings."""
+
+    output: Path
+    params: Path
+    actor: Path
+    recordings: Path | None
+    seconds: float
+    wanted_samples: int
+
+
+@dataclasses.dataclass
+class Drive:
+    """One drive with one model: a result per world, latencies (ms) of every moving command."""
+
+    label: str
+    runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    latencies_ms: list[float] = dataclasses.field(default_factory=list)
+
+
+class Processes:
+    """Nodes as processes of their own; each logs to a file, all are ended by SIGINT."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._running: dict[str, tuple[subprocess.Popen, Path]] = {}
+
+    def start(self, name: str, module: str, **parameters: Any) -> subprocess.Popen:
+        """Start a node with the shared parameter file and overrides of its own parameters."""
+        command = [sys.executable, "-m", module, "--ros-args"]
+        command += ["--params-file", str(self._options.params.resolve())]
+        for key, value in parameters.items():
+            command += ["-p", f"{name}:{key}:={json.dumps(value)}"]
+        folder = log_folder(self._options)
+        log = folder / f"{len(os.listdir(folder)):02}_{name}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        self._running[name] = (process, log)
+        return process
+
+    def check(self) -> None:
+        """Raise DemoError with the end of its log when a node ended that should run."""
+        for name, (process, log) in self._running.items():
+            if process.poll() not in (None, 0):
+                raise DemoError(f"{name} ended with status {process.returncode}; {tail(log)}")
+
+    def stop(self, *names: str) -> None:
+        """End the named nodes, or all, and wait for them."""
+        chosen = [self._running.pop(name) for name in names or tuple(self._running)]
+        for process, _ in chosen:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        for process, _ in chosen:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def log_folder(options: Options) -> Path:
+    """Return the folder of the logs."""
+    return options.output / "logs"
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Return the end of a log for an error message."""
+    last = log.read_text(errors="replace").splitlines()[-lines:]
+    return "\n  ".join([f"the end of {log}:", *last])
+
+
+class Monitor:
+    """Listens to commands and diagnostics in a thread, as a base and an operator would."""
+
+    def __init__(self) -> None:
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from geometry_msgs.msg import TwistStamped
+        from rclpy.executors import ExternalShutdownException
+
+        self._rclpy = rclpy
+        rclpy.init()
+        self._node = rclpy.create_node("demo_monitor")
+        self._node.create_subscription(TwistStamped, "cmd_vel", self._on_command, 10)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.latencies_ms: list[float] = []
+        self.states: dict[str, str] = {}
+
+        def spin() -> None:
+            with contextlib.suppress(ExternalShutdownException):
+                rclpy.spin(self._node)
+
+        self._thread = threading.Thread(target=spin, daemon=True)
+        self._thread.start()
+
+    def _on_command(self, message: Any) -> None:
+        now_ns = time.time_ns()
+        if message.twist.linear.x or message.twist.angular.z:
+            stamp = message.header.stamp
+            self.latencies_ms.append((now_ns - stamp.sec * 10**9 - stamp.nanosec) * 1e-6)
+
+    def _on_diagnostics(self, message: Any) -> None:
+        for status in message.status:
+            self.states[status.name] = status.message
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._rclpy.shutdown()
+        self._thread.join()
+
+
+class Progress:
+    """A progress bar on a terminal, a line per quarter elsewhere."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self._total, self._unit = total, unit
+        self._quarter = -1
+        self._text = ""
+
+    def show(self, done: int, note: str) -> None:
+        """Draw the state when it changed."""
+        done = min(done, self._total)
+        filled = 30 * done // self._total
+        text = f"  [{'#' * filled}{'.' * (30 - filled)}] {done}/{self._total} {self._unit}, {note}"
+        if sys.stdout.isatty() and text != self._text:
+            print(f"\r{text:<100}", end="", flush=True)
+        elif not sys.stdout.isatty() and 4 * done // self._total != self._quarter:
+            self._quarter = 4 * done // self._total
+            print(text, flush=True)
+        self._text = text
+
+    def end(self) -> None:
+        """Leave the last state on its line."""
+        if sys.stdout.isatty():
+            print()
+
+
+def set_ros_environment(params: Path) -> None:
+    """Set a ROS domain of the demo's own, loopback only, and the transport profile."""
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
+    os.environ.setdefault(
+        "FASTRTPS_DEFAULT_PROFILES_FILE", str((params.parent / "fastdds.xml").resolve())
+    )
+
+
+def drive(options: Options, label: str, backend: str, model: Path, keep: int) -> Drive:
+    """Drive all worlds, or the recordings, with one model.
+
+    Args:
+        label: names the files of the drive.
+        backend, model: as the actor's parameters take them.
+        keep: samples to collect; 0 collects none.
+    """
+    result = Drive(label)
+    processes = Processes(options)
+    monitor = Monitor()
+    folder = options.output / "calibration_data"
+    progress = Progress(keep, "samples") if keep else Progress(len(WORLD_SEEDS), "worlds")
+    try:
+        processes.start("bev_builder", "tractor_inference.bev_builder_node")
+        processes.start(
+            "sac_actor", "tractor_inference.sac_actor_node", backend=backend, model=str(model),
+            calibration_dir=str(folder), sample_keep=keep, enable_stamped_cmd_vel=True,
+        )  # fmt: skip
+        processes.start(
+            "cmd_guard", "tractor_inference.cmd_guard_node", enable_stamped_cmd_vel=True
+        )
+        scenes: Sequence[int] = WORLD_SEEDS if options.recordings is None else (0,)
+        for number, seed in enumerate((*scenes, *MORE_SEEDS)):
+            kept = len(samples.list_files(folder))
+            if number >= len(scenes) and kept >= keep:
+                break
+            note = f"world {number + 1}" if options.recordings is None else "recordings"
+            run = _one_scene(
+                options, processes, monitor, label, seed,
+                lambda note=note, number=number: progress.show(
+                    len(samples.list_files(folder)) if keep else number, note
+                ),
+            )  # fmt: skip
+            if number < len(scenes):
+                result.runs.append(run)
+            if not keep:
+                progress.show(number + 1, note)
+        kept = len(samples.list_files(folder))
+        progress.show(kept if keep else len(scenes), "done")
+        progress.end()
+        if kept < keep:
+            raise DemoError(
+                f"expected {keep} samples, kept {kept}; see {log_folder(options)} and the actor's "
+                f"state: {monitor.states.get('sac_actor', 'none')}"
+            )
+    finally:
+        processes.stop()
+        monitor.close()
+    result.latencies_ms = monitor.latencies_ms
+    if not result.latencies_ms:
+        raise DemoError(
+            f"{label}: no command moved the rover; the actor's last state: "
+            f"{monitor.states.get('sac_actor', 'none')}; logs are in {log_folder(options)}"
+        )
+    return result
+
+
+def _one_scene(
+    options: Options, processes: Processes, monitor: Monitor, label: str, seed: int, tick: Any
+) -> dict[str, Any]:
+    """Run one world, or the recordings once, to its end and return its result."""
+    if options.recordings is not None:
+        name, module = "replay", "tractor_sim.replay_node"
+        parameters: dict[str, Any] = {"folder": str(options.recordings.resolve())}
+        result_file = None
+    else:
+        name, module = "sim", "tractor_sim.sim_node"
+        result_file = options.output / "runs" / f"{label}_{seed}.json"
+        parameters = {
+            "world_seed": seed, "duration_s": options.seconds, "result_file": str(result_file),
+            "enable_stamped_cmd_vel": True,
+        }  # fmt: skip
+    process = processes.start(name, module, **parameters)
+    deadline_s = time.monotonic() + 60.0 + 4.0 * options.seconds
+    while process.poll() is None:
+        processes.check()
+        if time.monotonic() > deadline_s:
+            raise DemoError(
+                f"{name} did not end in time; the actor's state: "
+                f"{monitor.states.get('sac_actor', 'none')}"
+            )
+        tick()
+        time.sleep(0.2)
+    processes.check()
+    processes.stop(name)
+    return json.loads(result_file.read_text()) if result_file else {}
+
+
+def convert(options: Options, actor: Path) -> dict[str, Any]:
+    """Convert the actor to INT8 with the kept samples by the suite's own command."""
+    command = [sys.executable, "-m", "tractor_calibration", "convert", str(actor), "--quantize"]
+    command += ["--calibration-dir", str(options.output / "calibration_data")]
+    command += ["--params", str(options.params), "--json"]
+    log = log_folder(options) / "convert.log"
+    with log.open("wb") as file:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, check=False)
+    if done.returncode != 0:
+        raise DemoError(f"convert ended with status {done.returncode}; {tail(log)}")
+    return json.loads(done.stdout)
+
+
+def prepare(options: Options) -> Path:
+    """Empty the output folder of what an earlier demo made, and copy the actor into it.
+
+    Raises:
+        DemoError: the folder holds something that no demo made; nothing is removed.
+    """
+    marker = options.output / MARKER
+    options.output.mkdir(parents=True, exist_ok=True)
+    if any(options.output.iterdir()) and not marker.exists():
+        raise DemoError(f"expected {options.output} to be empty or made by a demo; name another")
+    marker.touch()
+    for part in PARTS:
+        path = options.output / part
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for part in ("models", "runs", "logs"):
+        (options.output / part).mkdir()
+    if not options.actor.is_file():
+        raise DemoError(f"expected the actor {options.actor}, found none; name it with --model")
+    actor = options.output / "models" / options.actor.name
+    shutil.copyfile(options.actor, actor)
+    return actor
+
+
+def run(options: Options) -> None:
+    """Run the whole demo."""
+    from . import demo_report
+
+    started_s = time.monotonic()
+    actor = prepare(options)
+    set_ros_environment(options.params)
+    print("1/4 driving with the ONNX actor and sampling")
+    onnx = drive(options, "onnx", "onnx", actor, options.wanted_samples)
+    print("2/4 converting to INT8 with rknn-toolkit2")
+    conversion = convert(options, actor)
+    print("3/4 driving again with the INT8 model in the toolkit's simulator")
+    int8 = drive(options, "int8", "rknn_sim", Path(conversion["model"]), 0)
+    print("4/4 comparing")
+    comparison = demo_report.compare(options, actor, conversion, onnx, int8)
+    seconds = time.monotonic() - started_s
+    summary = demo_report.summarise(comparison, seconds)
+    (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (options.output / "report.html").write_text(demo_report.render(options, comparison, summary))
+    print(demo_report.table(summary))
+    print(f"report: {options.output / 'report.html'}   figures: {options.output / 'summary.json'}")
+
+
+def _options(argv: Sequence[str] | None) -> Options:
+    summary, details = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="demo", description=summary, epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--source", choices=("sim", "recordings"), default="sim")
+    parser.add_argument(
+        "--recordings", type=Path, metavar="DIR",
+        help="folder of recorded scans and depth images (default: those shipped with the tests)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), metavar="DIR")
+    parser.add_argument("--params", type=Path, metavar="YAML", help="shared parameter file")
+    parser.add_argument("--model", type=Path, metavar="ONNX", help="another actor to drive with")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of each world, s")
+    parser.add_argument("--samples", type=int, default=100, help="samples to keep")
+    args = parser.parse_args(argv)
+    checkout = Path(__file__).resolve().parents[3]
+    recordings = None
+    if args.source == "recordings":
+        recordings = args.recordings or checkout / "src/tractor_sim/test/recordings"
+    elif args.recordings:
+        parser.error("--recordings goes with --source recordings")
+    if args.seconds <= 0 or args.samples <= 0:
+        parser.error("--seconds and --samples: expected more than 0")
+    return Options(
+        args.output, args.params or paths.default_params_file(),
+        args.model or checkout / REFERENCE_ACTOR, recordings, args.seconds, args.samples,
+    )  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    try:
+        run(_options(argv))
+    except TractorError as error:
+        print(f"\ndemo failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

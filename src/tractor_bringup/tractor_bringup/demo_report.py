@@ -1,0 +1,260 @@
+"""What the demo found: summary, table, and a self-contained page with plots."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tractor_inference import contract as contract_module
+from tractor_inference import samples
+from tractor_inference.backends import open_backend
+from tractor_inference.contract import normalize
+
+if TYPE_CHECKING:
+    from .demo import Drive, Options
+
+COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
+NAMES = {"onnx": "ONNX", "int8": "INT8"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Both drives, the conversion's result, and both models' actions on every kept sample.
+
+    `actions` holds (n, 2) float32 per label; `bev` is one kept grid (2, cells, cells).
+    """
+
+    conversion: dict[str, Any]
+    drives: dict[str, Drive]
+    actions: dict[str, NDArray[np.float32]]
+    bev: NDArray[np.float32]
+    samples: int
+
+
+def compare(
+    options: Options, actor: Path, conversion: dict[str, Any], onnx: Drive, int8: Drive
+) -> Comparison:
+    """Run both models over the kept samples, beside what was measured while driving."""
+    contract = contract_module.load(options.params)
+    files = samples.list_files(options.output / "calibration_data")
+    frames = [samples.read(path, contract) for path in files]
+    actions = {}
+    for label, kind, model in (
+        ("onnx", "onnx", actor),
+        ("int8", "rknn_sim", Path(conversion["model"])),
+    ):
+        backend = open_backend(kind, model, contract)
+        outputs = [backend.infer(f.bev[None], normalize(contract, f.proprio)[None]) for f in frames]
+        backend.close()
+        actions[label] = np.concatenate(outputs)
+    busiest = max(frames, key=lambda f: min(f.bev[0].sum(), f.bev[1].sum()))
+    drives = {"onnx": onnx, "int8": int8}
+    return Comparison(conversion, drives, actions, busiest.bev, len(frames))
+
+
+def summarise(found: Comparison, seconds: float) -> dict[str, Any]:
+    """Return the figures as plain JSON types; metres and collisions are null for recordings."""
+    validation = found.conversion["validation"]
+
+    def total(label: str, key: str) -> Any:
+        runs = [run for run in found.drives[label].runs if run]
+        return round(sum(run[key] for run in runs), 3) if runs else None
+
+    def percentile(label: str, q: float) -> float:
+        return round(float(np.percentile(found.drives[label].latencies_ms, q)), 3)
+
+    def both(function: Any, *args: Any) -> dict[str, Any]:
+        return {label: function(label, *args) for label in NAMES}
+
+    return {
+        "samples": found.samples,
+        "onnx_bytes": found.conversion["onnx_bytes"],
+        "fp16_bytes": validation["fp16"]["bytes"],
+        "int8_bytes": validation["int8"]["bytes"],
+        "int8_mae": validation["int8"]["mae"],
+        "int8_max": validation["int8"]["max"],
+        "int8_sqnr_db": validation["int8"]["sqnr_db"],
+        "int8_within_0_05": validation["int8"]["within_0_05"],
+        "validated_on": f"{validation['frames']} {validation['source']}",
+        "worlds": [run["world_seed"] for run in found.drives["onnx"].runs if run],
+        "distance_m": both(total, "distance_m"),
+        "collisions": both(total, "collisions"),
+        "commands": both(lambda label: len(found.drives[label].latencies_ms)),
+        "latency_ms_p50": both(percentile, 50),
+        "latency_ms_p99": both(percentile, 99),
+        "seconds": round(seconds, 1),
+    }
+
+
+def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the table: (what, ONNX, INT8)."""
+
+    def pair(key: str, form: str) -> tuple[str, str]:
+        onnx, int8 = (
+            "-" if value is None else format(value, form) for value in summary[key].values()
+        )
+        return onnx, int8
+
+    return [
+        ("distance, m", *pair("distance_m", ".2f")),
+        ("collisions", *pair("collisions", ".0f")),
+        ("sensor stamp to command, p50 ms", *pair("latency_ms_p50", ".2f")),
+        ("sensor stamp to command, p99 ms", *pair("latency_ms_p99", ".2f")),
+        ("moving commands", *pair("commands", "d")),
+        (
+            "model size, MB (FP16 " + format(summary["fp16_bytes"] / 1e6, ".2f") + ")",
+            format(summary["onnx_bytes"] / 1e6, ".2f"),
+            format(summary["int8_bytes"] / 1e6, ".2f"),
+        ),
+        ("mean absolute error of the action", "-", format(summary["int8_mae"], ".4f")),
+        ("largest error", "-", format(summary["int8_max"], ".3f")),
+        ("actions within 0.05", "-", format(summary["int8_within_0_05"], ".1%")),
+    ]
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Return the table for a terminal."""
+    lines = ["", f"{'':44}{'ONNX':>10}{'INT8':>10}"]
+    lines += [f"{what:44}{onnx:>10}{int8:>10}" for what, onnx, int8 in rows(summary)]
+    lines.append(
+        f"calibrated with {summary['samples']} samples, validated on {summary['validated_on']}, "
+        f"{summary['seconds']:.0f} s in all"
+    )
+    return "\n".join([*lines, ""])
+
+
+def _figure(draw: Any, columns: int, width: float, height: float) -> str:
+    """Draw with matplotlib and return an <img> that needs no other file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    draw(figure.subplots(1, columns, squeeze=False)[0])
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110)
+    return f'<img src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
+
+
+def draw_world(axes: Any, seed: int) -> None:
+    """Draw a simulated world from above: walls, obstacles by height, in metres."""
+    from matplotlib.patches import Circle, Rectangle
+
+    from tractor_sim.world import make_world
+
+    for solid in make_world(seed).solids:
+        colour = "#555555" if solid.top_m > 0.19 and solid.bottom_m < 0.19 else "#b08968"
+        if solid.bottom_m > 0.0:
+            colour = "#9db4c0"
+        if solid.kind == "post":
+            axes.add_patch(Circle((solid.x_m, solid.y_m), solid.half_length_m, color=colour))
+            continue
+        corner = (solid.x_m - solid.half_length_m, solid.y_m - solid.half_width_m)
+        axes.add_patch(
+            Rectangle(
+                corner, 2 * solid.half_length_m, 2 * solid.half_width_m,
+                angle=np.degrees(solid.yaw_rad), rotation_point="center", color=colour,
+            )
+        )  # fmt: skip
+    axes.set_aspect("equal")
+    axes.autoscale_view()
+
+
+def _trajectories(found: Comparison) -> str:
+    seeds = [run["world_seed"] for run in found.drives["onnx"].runs if run]
+    if not seeds:
+        return (
+            "<p>The recordings come from a sensor that was not driven by us: no trajectories.</p>"
+        )
+
+    def draw(all_axes: Any) -> None:
+        for i, axes in enumerate(all_axes):
+            draw_world(axes, seeds[i])
+            for label, driven in found.drives.items():
+                run = driven.runs[i]
+                path = np.array(run["trajectory"])
+                name = f"{NAMES[label]} {run['distance_m']:.1f} m, {run['collisions']} collisions"
+                axes.plot(path[:, 0], path[:, 1], color=COLOURS[label], label=name)
+                axes.plot(*path[-1, :2], "o", color=COLOURS[label], markersize=5)
+            axes.plot(*path[0, :2], "k^", markersize=7)
+            axes.set(title=f"world {seeds[i]}", xlabel="x, m", ylabel="y, m")
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+
+    return _figure(draw, len(seeds), 4.6 * len(seeds), 5.4)
+
+
+def draw_channels(all_axes: Any, bev: NDArray[np.float32], extent_m: float) -> None:
+    """Draw both channels of a grid (2, cells, cells), x forward up, y left to the left."""
+    half = extent_m / 2
+    for axes, channel, name in zip(all_axes, bev, ("0: LiDAR", "1: depth")):
+        axes.imshow(channel, cmap="Greys", extent=(half, -half, -half, half), vmin=0, vmax=1)
+        axes.plot(0, 0, "^", color="#c1121f", markersize=9)
+        axes.set(title=f"channel {name}", xlabel="y, m (left positive)", ylabel="x, m (forward)")
+
+
+def _scatter(found: Comparison) -> str:
+    def draw(all_axes: Any) -> None:
+        for i, axes in enumerate(all_axes):
+            axes.plot([-1, 1], [-1, 1], color="#bbbbbb", linewidth=1)
+            axes.plot(
+                found.actions["onnx"][:, i], found.actions["int8"][:, i],
+                ".", color=COLOURS["int8"], markersize=5,
+            )  # fmt: skip
+            axes.set(title=f"action {i}", xlabel="ONNX", ylabel="INT8")
+            axes.set_aspect("equal")
+
+    return _figure(draw, 2, 8.4, 4.2)
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
+       color: #222; }
+table { border-collapse: collapse; } td, th { padding: .3em 1em; border-bottom: 1px solid #ddd; }
+td + td, th + th { text-align: right; } th { text-align: left; } img { max-width: 100%; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } p { max-width: 75ch; }
+"""
+
+
+def render(options: Options, found: Comparison, summary: dict[str, Any]) -> str:
+    """Return the report as one HTML page."""
+    contract = contract_module.load(options.params)
+    body = "".join(
+        f"<tr><td>{html.escape(what)}</td><td>{onnx}</td><td>{int8}</td></tr>"
+        for what, onnx, int8 in rows(summary)
+    )
+    channels = _figure(
+        lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m), 2, 8.4, 4.4
+    )
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in found.conversion["notes"])
+    source = "recorded sensors" if options.recordings else "the simulated rover"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Rover demo</title><style>{STYLE}</style></head>
+<body>
+<h1>One actor, driven in ONNX and in INT8</h1>
+<p>Both drives used {source} over ROS 2 topics. The INT8 model was calibrated with
+{summary["samples"]} samples that the first drive kept, validated on
+{html.escape(summary["validated_on"])}, and driven in the toolkit's simulator of the NPU: its
+latency here says nothing about the board.</p>
+<table><tr><th></th><th>ONNX</th><th>INT8</th></tr>{body}</table>
+<ul>{notes}</ul>
+<h2>Trajectories</h2>
+<p>Triangle: start. Dot: end. Grey: seen by the LiDAR. Brown: below its plane. Light blue:
+overhanging.</p>
+{_trajectories(found)}
+<h2>What the actor sees</h2>
+<p>One kept sample. The rover is at the centre, forward is up; black is occupied.</p>
+{channels}
+<h2>Agreement on the kept samples</h2>
+<p>Each dot is one action on one of the {summary["samples"]} kept samples; on the line both models
+agree.</p>
+{_scatter(found)}
+<p>Contract {contract.digest}<br>Model {html.escape(found.conversion["model"])} for
+{html.escape(found.conversion["target"])}, rknn-toolkit2 {html.escape(found.conversion["toolkit"])}
+</p>
+</body></html>
+"""

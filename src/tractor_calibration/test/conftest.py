@@ -1,0 +1,112 @@
+"""Shared makers of these tests: a small actor in ONNX and folders of calibration samples."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tractor_inference import contract as contracts
+from tractor_inference import samples
+from tractor_inference.contract import Contract
+from tractor_inference.samples import Sample
+
+
+def write_actor(path: Path, gain: float = 0.03, scale: float = 1.0) -> Path:
+    """Write a small actor with random weights.
+
+    `gain` widens the actions before tanh, `scale` multiplies them after it.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights: list[onnx.TensorProto] = []
+
+    def weight(name: str, *shape: int, gain: float = 2.0) -> str:
+        fan_in = int(np.prod(shape[1:]))
+        values = rng.normal(0.0, np.sqrt(gain / fan_in), shape).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    weights.append(numpy_helper.from_array(np.float32(scale), "scale"))
+    conv = dict(kernel_shape=[4, 4], strides=[4, 4])
+    nodes = [
+        helper.make_node("Conv", ["bev", weight("c1", 8, 2, 4, 4)], ["h1"], **conv),
+        helper.make_node("Relu", ["h1"], ["r1"]),
+        helper.make_node("Conv", ["r1", weight("c2", 8, 8, 4, 4)], ["h2"], **conv),
+        helper.make_node("Relu", ["h2"], ["r2"]),
+        helper.make_node("Flatten", ["r2"], ["flat"]),
+        helper.make_node("Gemm", ["flat", weight("w1", 16, 512, gain=20.0)], ["f1"], transB=1),
+        helper.make_node("Gemm", ["proprio", weight("w2", 16, 6)], ["f2"], transB=1),
+        helper.make_node("Concat", ["f1", "f2"], ["joined"], axis=1),
+        helper.make_node("Relu", ["joined"], ["r3"]),
+        helper.make_node("Gemm", ["r3", weight("w3", 2, 32, gain=gain)], ["f3"], transB=1),
+        helper.make_node("Tanh", ["f3"], ["bounded"]),
+        helper.make_node("Mul", ["bounded", "scale"], ["action"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "actor",
+        [
+            helper.make_tensor_value_info("bev", TensorProto.FLOAT, [1, 2, 128, 128]),
+            helper.make_tensor_value_info("proprio", TensorProto.FLOAT, [1, 6]),
+        ],
+        [helper.make_tensor_value_info("action", TensorProto.FLOAT, [1, 2])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def make_frame(rng: np.random.Generator, stamp_ns: int = 0) -> Sample:
+    """Draw one observation: a few walls in each channel, proprioception in its raw ranges."""
+    bev = np.zeros((2, 128, 128), np.float32)
+    for channel in bev:
+        for _ in range(rng.integers(1, 5)):
+            row, col = rng.integers(4, 96, 2)
+            channel[row : row + rng.integers(2, 30), col : col + rng.integers(2, 30)] = 1.0
+    low = np.array([0.0, -1.0, -1.0, -0.2, -1.0, -1.0])
+    high = np.array([4.0, 1.0, 1.0, 0.2, 1.0, 1.0])
+    return Sample(bev, rng.uniform(low, high).astype(np.float32), stamp_ns)
+
+
+def write_samples(folder: Path, contract: Contract, count: int, seed: int = 0) -> Path:
+    """Write `count` samples, 0.4 s apart."""
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        samples.write(folder, make_frame(rng, (i + 1) * 400_000_000), contract)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def contract(params_file: Path) -> Contract:
+    return contracts.load(params_file)
+
+
+@pytest.fixture(scope="session")
+def frame_maker() -> Callable[..., Sample]:
+    return make_frame
+
+
+@pytest.fixture(scope="session")
+def actor_writer() -> Callable[..., Path]:
+    return write_actor
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A models folder with an actor, and an older model that must never be lost."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    write_actor(folder / "actor.onnx")
+    (folder / "actor.rknn").write_bytes(b"the older model")
+    (folder / "actor.json").write_text('{"older": true}')
+    (folder / "remote_trained.rknn").symlink_to("actor.rknn")
+    return folder
+
+
+@pytest.fixture
+def calibration_dir(tmp_path: Path, contract: Contract) -> Path:
+    return write_samples(tmp_path / "calibration_data", contract, 24)

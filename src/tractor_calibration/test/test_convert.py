@@ -1,0 +1,416 @@
+"""The converter as a user runs it: faults, exit codes, and a models folder that survives them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tractor_calibration import conversion
+from tractor_calibration.parameters import ConvertParameters
+from tractor_inference import manifest, samples
+
+COMMAND = [sys.executable, "-m", "tractor_calibration", "convert"]
+
+
+def run(*arguments, command=COMMAND):
+    return subprocess.run(
+        [*map(str, command), *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+def snapshot(folder):
+    """Every path below a folder with its content, or its target when it is a link."""
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink()
+        else path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }  # fmt: skip
+
+
+def spoil(folder, **changes):
+    """Write one sample with changed members; a callable changes the good value."""
+    with np.load(samples.list_files(folder)[0]) as good:
+        members = {name: good[name] for name in good.files}
+    for name, change in changes.items():
+        members[name] = change(members[name].copy()) if callable(change) else change
+    np.savez(folder / "calib_bad.npz", **members)
+
+
+def _set(index, value):
+    def change(array):
+        array[index] = value
+        return array
+
+    return change
+
+
+BAD_SAMPLES = {
+    "NaN": (dict(proprio=_set(1, np.nan)), "found 1 NaN or Inf"),
+    "Inf": (dict(bev=_set((0, 3, 3), np.inf)), "found 1 NaN or Inf"),
+    "shape": (
+        dict(bev=np.zeros((2, 64, 64), np.float32)),
+        "expected shape (2, 128, 128), found (2, 64, 64)",
+    ),
+    "dtype": (dict(proprio=np.zeros(6)), "expected float32, found float64"),
+    "range": (dict(proprio=_set(0, 40.0)), "proprio lidar_min: expected 0..4, found 40"),
+    "contract": (dict(contract=np.array("0" * 64)), "expected contract"),
+    "pickle": (dict(bev=np.array([{}], dtype=object)), "pickle"),
+}
+
+
+class TestRefusals:
+    """Each fault: its exit code, a sentence that helps, and nothing changed."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_changes(self, models):
+        before = snapshot(models)
+        yield
+        assert snapshot(models) == before
+
+    @pytest.mark.parametrize("name", ["godot_HovercraftRacing.onnx", "mjplayground_go1.onnx"])
+    def test_foreign_onnx(self, models, tmp_path, shared_data, name):
+        done = run(shared_data / "foreign_onnx" / name, "--output", models / "actor.rknn")
+        assert done.returncode == 3
+        assert "expected bev float [1, 2, 128, 128]" in done.stderr
+        assert "found obs" in done.stderr
+
+    @pytest.mark.parametrize("content", [b"", b"not onnx", None], ids=["empty", "text", "half"])
+    def test_corrupt_onnx(self, models, tmp_path, content):
+        whole = (models / "actor.onnx").read_bytes()
+        bad = tmp_path / "actor.onnx"
+        bad.write_bytes(whole[: len(whole) // 2] if content is None else content)
+        done = run(bad, "--output", models / "actor.rknn")
+        assert done.returncode == 3
+        assert str(bad) in done.stderr
+
+    def test_missing_onnx(self, models):
+        done = run(models / "absent.onnx")
+        assert done.returncode == 3
+        assert "absent.onnx: cannot be read" in done.stderr
+
+    @pytest.mark.parametrize("fault", BAD_SAMPLES)
+    def test_only_bad_samples(self, models, calibration_dir, fault):
+        changes, sentence = BAD_SAMPLES[fault]
+        spoil(calibration_dir, **changes)
+        for good in samples.list_files(calibration_dir):
+            if good.name != "calib_bad.npz":
+                good.unlink()
+        before = snapshot(calibration_dir)
+        done = run(
+            models / "actor.onnx", "--quantize", "--calibration-dir", calibration_dir, "--json"
+        )
+        assert done.returncode == 4
+        error = json.loads(done.stdout)
+        assert (error["ok"], error["exit_code"]) == (False, 4)
+        assert "No calibration samples found" in error["error"]
+        assert "calib_bad.npz" in error["error"]
+        assert sentence in error["error"]
+        assert snapshot(calibration_dir) == before
+
+    def test_truncated_samples(self, models, calibration_dir):
+        for file in samples.list_files(calibration_dir):
+            file.write_bytes(file.read_bytes()[:-200])
+        done = run(models / "actor.onnx", "--quantize", "--calibration-dir", calibration_dir)
+        assert done.returncode == 4
+        assert "found 0 of 24" in done.stderr
+        assert "and 4 more" in done.stderr
+
+    def test_too_few_samples(self, models, calibration_dir):
+        for file in samples.list_files(calibration_dir)[5:]:
+            file.unlink()
+        done = run(models / "actor.onnx", "--quantize", "--calibration-dir", calibration_dir)
+        assert done.returncode == 4
+        assert "expected at least 10 usable .npz files, found 5 of 5" in done.stderr
+
+    @pytest.mark.parametrize("quantize", [["--quantize"], []])
+    @pytest.mark.parametrize("folder", ["empty", "absent"])
+    def test_no_samples(self, models, tmp_path, folder, quantize):
+        (tmp_path / "empty").mkdir()
+        done = run(models / "actor.onnx", *quantize, "--calibration-dir", tmp_path / folder)
+        assert done.returncode == 4
+        assert "No calibration samples found" in done.stderr
+
+    def test_quantize_without_a_folder(self, models):
+        done = run(models / "actor.onnx", "--quantize")
+        assert done.returncode == 4
+        assert "No calibration samples found: --quantize needs --calibration-dir" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("old", "new", "sentence"),
+        [
+            ("int8_max_mae: 0.03", "int8_max_mea: 0.03", "int8_max_mea: unknown parameter"),
+            ("int8_max_mae: 0.03", "int8_max_mae: -1.0", "expected at least 0.0, found -1.0"),
+            ('target: "rk3588"', 'target: "rk1"', "expected one of ['rk3588'"),
+            ("grid_cells: 128", "grid_cells: many", "grid_cells: expected int"),
+        ],
+    )
+    def test_bad_parameters(self, models, tmp_path, params_file, old, new, sentence):
+        text = params_file.read_text()
+        assert old in text
+        file = tmp_path / "params.yaml"
+        file.write_text(text.replace(old, new))
+        done = run(models / "actor.onnx", "--params", file)
+        assert done.returncode == 2
+        assert sentence in done.stderr
+
+    def test_missing_parameter_file(self, models, tmp_path):
+        done = run(models / "actor.onnx", "--params", tmp_path / "absent.yaml")
+        assert done.returncode == 2
+        assert "absent.yaml: cannot be read" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "sentence"),
+        [
+            (["--output", "{models}/actor.onnx"], 2, "ends in .rknn"),
+            (["--target", "rk1"], 2, "invalid choice"),
+            (["--output", "{models}/absent/actor.rknn"], 7, "create it first"),
+            (["--output", "{models}/remote_trained.rknn"], 7, "choose another name"),
+        ],
+    )
+    def test_bad_arguments(self, models, arguments, code, sentence):
+        filled = [argument.format(models=models) for argument in arguments]
+        done = run(models / "actor.onnx", *filled)
+        assert done.returncode == code
+        assert sentence in done.stderr
+
+    def test_another_converter_is_at_work(self, models):
+        from tractor_calibration import promotion
+
+        with promotion.workspace(models):
+            done = run(models / "actor.onnx")
+        assert done.returncode == 7
+        assert "busy" in done.stderr
+
+
+# What a toolkit process may do instead of its job, as source text.
+CHILDREN = {
+    "abort": ("import os; os.abort()", "died with SIGABRT: an Inf"),
+    "killed": ("import os; os.kill(os.getpid(), 9)", "died with SIGKILL: the machine may be out"),
+    "hang": ("import signal; signal.pause()", "did not finish within 1 s"),
+    "nothing": ("", "ended with code 0 and without a complete result"),
+    "traceback": ("1 / 0", "ended with code 1 and without a complete result"),
+    "refusal": (
+        "import sys; open(sys.argv[1] + '/result.json', 'w').write('{\"error\": \"it said no\"}')",
+        "it said no",
+    ),
+    "no model": (
+        "import sys, json; json.dump({'builds': {'fp16': {'file': 'fp16.rknn', 'seconds': 1, "
+        "'actions': 'fp16.npy'}}, 'toolkit': '2', 'python': '3'}, "
+        "open(sys.argv[1] + '/result.json', 'w'))",
+        "without a complete result",
+    ),
+}
+
+
+def request(models, contract, **changes):
+    return conversion.Request(
+        onnx=models / "actor.onnx",
+        output=models / "actor.rknn",
+        quantize=False,
+        calibration_dir=None,
+        contract=contract,
+        parameters=ConvertParameters(**changes),
+    )
+
+
+@pytest.mark.parametrize("fault", CHILDREN)
+def test_a_toolkit_that_fails(models, contract, tmp_path, monkeypatch, fault):
+    source, sentence = CHILDREN[fault]
+    before = snapshot(models)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(conversion.StageError, match=sentence) as failed:
+        conversion.convert(
+            request(models, contract, toolkit_time_limit_s=1.0 if fault == "hang" else 60.0),
+            command=[sys.executable, "-c", source],
+        )
+    assert failed.value.stage == "toolkit"
+    (log,) = tmp_path.glob("convert_actor_*.log")
+    assert str(log) in str(failed.value)
+    assert snapshot(models) == before
+
+
+# Answers from the ONNX, changed: what a useless build would do.
+ANSWERING_CHILD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from tractor_calibration import validation
+folder = Path(sys.argv[1])
+frames = np.load(folder / "frames.npz")
+session = validation.open_onnx((folder / "model.onnx").read_bytes())
+good = np.stack([
+    session.run(["action"], {"bev": b[None], "proprio": p[None]})[0][0]
+    for b, p in zip(frames["bev"], frames["proprio"])
+])
+actions = np.stack([good, good])
+CHANGE
+np.save(folder / "fp16.npy", actions)
+(folder / "fp16.rknn").write_bytes(b"a model")
+json.dump(
+    {"builds": {"fp16": {"file": "fp16.rknn", "seconds": 1.0, "actions": "fp16.npy"}},
+     "toolkit": "2.5.0", "python": "3"},
+    (folder / "result.json").open("w"),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("actions[:] = np.nan", "found NaN or Inf"),
+        ("actions[:, 0] += 0.3", "expected a mean absolute error of at most 0.001"),
+        ("actions[:] = 0", "found a constant"),
+        ("actions[1] += 1e-6", "expected the same actions twice"),
+    ],
+)
+def test_a_model_that_disagrees(models, contract, change, sentence):
+    before = snapshot(models)
+    command = [sys.executable, "-c", ANSWERING_CHILD.replace("CHANGE", change)]
+    with pytest.raises(conversion.StageError, match=sentence) as failed:
+        conversion.convert(request(models, contract), command)
+    assert failed.value.stage == "gate"
+    assert snapshot(models) == before
+
+
+def test_a_full_disk_at_the_end(models, contract, monkeypatch):
+    before = snapshot(models)
+    original = os.replace
+
+    def full(source, target):
+        if Path(target).name == "remote_trained.rknn":
+            raise OSError(28, "No space left on device")
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    command = [sys.executable, "-c", ANSWERING_CHILD.replace("CHANGE", "")]
+    with pytest.raises(conversion.StageError, match="No space") as failed:
+        conversion.convert(request(models, contract), command)
+    monkeypatch.undo()
+    assert failed.value.stage == "files"
+    assert snapshot(models) == before
+
+
+@pytest.mark.toolkit
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_behind(models, number):
+    before = snapshot(models)
+    process = subprocess.Popen([*COMMAND, str(models / "actor.onnx")], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    while not list(models.glob(".convert-*/build/job.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert snapshot(models) == before
+
+
+@pytest.mark.toolkit
+def test_fp16(models, contract):
+    done = run(models / "actor.onnx")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("FP16 model for rk3588")
+    assert "synthetic frames" in done.stdout
+    found = manifest.read(models / "remote_trained.rknn")
+    manifest.check(found, models / "remote_trained.rknn", contract)
+    assert (found.model.precision, found.calibration.samples) == ("fp16", ())
+    assert found.validation["fp16"]["mae"] < 0.001
+    kept = {path.read_bytes() for path in (models / "archive").iterdir()}
+    assert kept == {b"the older model", b'{"older": true}'}
+
+
+@pytest.mark.toolkit
+def test_int8_in_folders_with_a_space(models, calibration_dir, tmp_path, contract):
+    models = shutil.move(models, tmp_path / "my models")
+    calibration_dir = shutil.move(calibration_dir, tmp_path / "my samples")
+    spoil(calibration_dir, bev=_set((0, 3, 3), np.inf))
+    output = models / "actor_int8.rknn"
+    done = run(
+        models / "actor.onnx", "--quantize", "--calibration-dir", calibration_dir,
+        "--output", output, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["samples"]["found"] == 25
+    (reason,) = result["samples"]["rejected"]
+    assert "calib_bad.npz" in reason
+    assert result["validation"]["source"] == "held-out samples"
+    assert result["validation"]["int8"]["mae"] <= 0.03
+    assert result["archived"] == []
+
+    found = manifest.read(models / "remote_trained.rknn")
+    manifest.check(found, models / "remote_trained.rknn", contract)
+    assert found.model.file == "actor_int8.rknn"
+    assert manifest.sha256_file(models / found.onnx.file) == found.onnx.sha256
+    folder = (models / found.calibration.folder).resolve()
+    assert folder == calibration_dir.resolve()
+    for sample in found.calibration.samples:
+        assert manifest.sha256_file(folder / sample.file) == sample.sha256
+    names = {path.name for path in (calibration_dir / "rknn_dataset").iterdir()}
+    assert len(names) == 2 * len(found.calibration.samples) + 1
+    assert (models / "actor.rknn").read_bytes() == b"the older model"
+    assert "<svg" in (models / "actor_int8.report.html").read_text()
+
+
+@pytest.mark.toolkit
+def test_too_few_to_hold_out_is_said_and_fp16_samples_only_validate(models, calibration_dir):
+    for file in samples.list_files(calibration_dir)[11:]:
+        file.unlink()
+    done = run(models / "actor.onnx", "--quantize", "--calibration-dir", calibration_dir)
+    assert done.returncode == 0, done.stderr
+    assert "too few samples to hold any out" in done.stdout
+    assert "11 usable samples are poor calibration" in done.stdout
+    done = run(models / "actor.onnx", "--calibration-dir", calibration_dir)
+    assert done.returncode == 0, done.stderr
+    assert "without --quantize the samples validate the model" in done.stdout
+    assert "validated on 11 samples" in done.stdout
+
+
+@pytest.mark.toolkit
+def test_the_guides_script(models, repository):
+    script = repository / "src/tractor_bringup/tractor_bringup/convert_onnx_to_rknn.py"
+    done = run(
+        models / "actor.onnx", "--output", models / "other.rknn", command=[sys.executable, script]
+    )
+    assert done.returncode == 0, done.stderr
+    assert os.readlink(models / "remote_trained.rknn") == "other.rknn"
+
+
+def test_the_guides_script_without_the_suite(models, repository):
+    script = repository / "src/tractor_bringup/tractor_bringup/convert_onnx_to_rknn.py"
+    done = run(models / "actor.onnx", command=[sys.executable, "-I", script])
+    assert done.returncode == 2
+    assert "source install/setup.bash" in done.stderr
+
+
+def test_help_is_instant_and_documents_the_exit_codes():
+    started = time.perf_counter()
+    done = run("--help")
+    elapsed = time.perf_counter() - started
+    assert done.returncode == 0
+    for text in ("--quantize", "--calibration-dir", "Exit codes:", "7  files cannot be written"):
+        assert text in done.stdout
+    assert elapsed < 1.0
+    source = "import sys, tractor_calibration.convert; print('numpy' in sys.modules)"
+    assert run("-c", source, command=[sys.executable]).stdout == "False\n"
+
+
+def test_the_dispatcher_names_its_verbs():
+    assert "convert" in run(command=COMMAND[:-1]).stdout
+    unknown = run("transmogrify", command=COMMAND[:-1])
+    assert unknown.returncode == 2
+    assert "found 'transmogrify'" in unknown.stderr
+
+
+def test_the_shipped_parameters_are_the_defaults(params_file):
+    from tractor_inference import parameters
+
+    values = parameters.read_file(params_file, "convert")
+    assert parameters.from_values(ConvertParameters, values) == ConvertParameters()

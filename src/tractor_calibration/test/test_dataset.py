@@ -1,0 +1,64 @@
+"""Every sample is checked by itself, and rknn_dataset is replaced as a whole."""
+
+import numpy as np
+import pytest
+
+from tractor_calibration import dataset
+from tractor_inference import samples
+from tractor_inference.contract import normalize
+from tractor_inference.errors import SampleError
+
+
+def test_good_samples_are_listed_in_time_and_bad_ones_by_name(calibration_dir, contract):
+    good = samples.list_files(calibration_dir)
+    (calibration_dir / "calib_0.npz").write_bytes(good[0].read_bytes()[:500])
+    (calibration_dir / "calib_1.npz").write_text("text")
+    content = {path.name: path.read_bytes() for path in calibration_dir.iterdir()}
+    checked = dataset.check_folder(calibration_dir, contract)
+    assert checked.files == tuple(good)
+    assert list(checked.stamps_ns) == [400_000_000 * (i + 1) for i in range(24)]
+    assert [name in reason for name, reason in zip(["calib_0", "calib_1"], checked.rejected)] == [
+        True,
+        True,
+    ]
+    assert content == {path.name: path.read_bytes() for path in calibration_dir.iterdir()}
+
+
+def test_rknn_dataset_is_as_the_guide_shows(tmp_path, contract, frame_maker):
+    frames = [frame_maker(np.random.default_rng(i)) for i in range(3)]
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = dataset.publish(frames, contract, tmp_path)
+    assert (folder / "dataset.txt").read_text().split() == [
+        f"{name}_{i}.npy" for i in range(3) for name in ("bev", "proprio")
+    ]
+    np.testing.assert_array_equal(np.load(folder / "bev_1.npy"), frames[1].bev[None])
+    np.testing.assert_array_equal(
+        np.load(folder / "proprio_2.npy"), normalize(contract, frames[2].proprio)[None]
+    )
+    dataset.publish(frames[:1], contract, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"bev_0.npy", "proprio_0.npy", "dataset.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"rknn_dataset", "notes.txt"}
+
+
+def test_files_of_the_user_in_rknn_dataset_are_not_replaced(tmp_path, contract, frame_maker):
+    frames = [frame_maker(np.random.default_rng(0))]
+    folder = dataset.publish(frames, contract, tmp_path)
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(SampleError, match=r"thesis\.txt"):
+        dataset.publish(frames, contract, tmp_path)
+    assert (folder / "thesis.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"rknn_dataset"}
+
+
+def test_a_failed_write_leaves_the_old_dataset(tmp_path, contract, frame_maker, monkeypatch):
+    frames = [frame_maker(np.random.default_rng(i)) for i in range(2)]
+    folder = dataset.publish(frames, contract, tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        dataset.publish(frames[:1], contract, tmp_path)
+    assert len(list(folder.iterdir())) == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"rknn_dataset"}

@@ -1,0 +1,101 @@
+"""Calibration frames reach the extremes; held-out frames come from other times."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tractor_calibration import selection, toolkit_child
+
+
+@given(
+    gaps=st.lists(st.floats(0.01, 5.0), min_size=1, max_size=120),
+    share=st.floats(0.0, 0.9),
+    separation_s=st.floats(0.0, 3.0),
+)
+def test_held_out_frames_are_apart_from_the_pool_in_time(gaps, share, separation_s):
+    stamps = (np.cumsum(gaps) * 1e9).astype(np.int64).tolist()
+    count = int(len(stamps) * share)
+    pool, held_out = selection.hold_out(stamps, count, separation_s)
+    assert len(held_out) == count
+    assert held_out == sorted(set(held_out))
+    assert not set(pool) & set(held_out)
+    for i in pool:
+        for j in held_out:
+            assert abs(stamps[i] - stamps[j]) >= separation_s * 1e9
+
+
+def test_held_out_frames_are_runs_spread_over_the_recording():
+    pool, held_out = selection.hold_out([None] * 100, 40, 1.0)
+    assert held_out == [*range(15, 25), *range(40, 50), *range(65, 75), *range(90, 100)]
+    assert sorted(pool + held_out) == list(range(100))
+
+
+def test_nothing_is_held_out_when_nothing_is_asked_for():
+    assert selection.hold_out([1, 2, 3], 0, 1.0) == ([0, 1, 2], [])
+
+
+def _covered(lows, highs, chosen):
+    """Mean share of each tensor's whole range that the chosen frames cover."""
+    span = highs.max(axis=0) - lows.min(axis=0)
+    return np.mean((highs[chosen].max(axis=0) - lows[chosen].min(axis=0)) / span)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_coverage_beats_random_choice_of_the_same_size(seed):
+    rng = np.random.default_rng(seed)
+    lows, highs = -rng.exponential(1.0, (200, 12)), rng.exponential(1.0, (200, 12))
+    chosen = selection.by_coverage(lows, highs, 10)
+    random = [_covered(lows, highs, rng.choice(200, 10, replace=False).tolist()) for _ in range(20)]
+    assert len(set(chosen)) == 10
+    assert _covered(lows, highs, chosen) > max(random)
+    assert chosen == selection.by_coverage(lows, highs, 10)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 8))
+def test_an_unbounded_choice_covers_every_range_exactly(seed, frames, tensors):
+    rng = np.random.default_rng(seed)
+    ends = np.sort(rng.integers(-5, 6, (2, frames, tensors)).astype(float), axis=0)
+    chosen = selection.by_coverage(*ends, frames)
+    assert len(set(chosen)) == len(chosen) <= 2 * tensors + 1
+    np.testing.assert_array_equal(ends[0][chosen].min(axis=0), ends[0].min(axis=0))
+    np.testing.assert_array_equal(ends[1][chosen].max(axis=0), ends[1].max(axis=0))
+
+
+def test_the_widest_frame_comes_first_and_frames_that_add_nothing_are_left_out():
+    lows, highs = np.zeros((9, 1)), np.ones((9, 1))
+    assert selection.by_coverage(lows, highs, 4) == [0]
+    highs[4], lows[6] = 5.0, -1.0
+    assert selection.by_coverage(lows, highs, 1) == [4]
+    assert selection.by_coverage(lows, highs, 4) == [4, 6]
+
+
+@pytest.mark.toolkit
+def test_covering_frames_build_the_same_model_as_all_frames(
+    tmp_path, contract, actor_writer, frame_maker
+):
+    data = actor_writer(tmp_path / "actor.onnx").read_bytes()
+    frames = [frame_maker(np.random.default_rng(i)) for i in range(40)]
+    ranges = selection.activation_ranges(data, contract, frames)
+    chosen = selection.by_coverage(*ranges, len(frames))
+    assert len(chosen) < len(frames)
+    actions = []
+    for name, calibration in (("all", frames), ("chosen", [frames[i] for i in sorted(chosen)])):
+        folder = tmp_path / name
+        folder.mkdir()
+        job = toolkit_child.Job(data, "rk3588", contract, frames, calibration)
+        outcome = toolkit_child.run(job, folder, folder / "log", 60.0)
+        actions.append(outcome.builds["int8"].actions)
+    np.testing.assert_array_equal(actions[0], actions[1])
+
+
+def test_every_tensor_of_the_network_is_measured(tmp_path, contract, actor_writer, frame_maker):
+    pytest.importorskip("onnxruntime")
+    data = actor_writer(tmp_path / "actor.onnx").read_bytes()
+    frames = [frame_maker(np.random.default_rng(i)) for i in range(3)]
+    lows, highs = selection.activation_ranges(data, contract, iter(frames))
+    # Two inputs and the outputs of twelve nodes.
+    assert lows.shape == highs.shape == (3, 14)
+    assert (lows <= highs).all()
+    assert lows[:, 0].tolist() == [0.0] * 3
+    assert highs[:, 0].tolist() == [1.0] * 3

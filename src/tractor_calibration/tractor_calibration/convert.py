@@ -1,0 +1,149 @@
+"""Convert an ONNX actor to an RKNN model that has been proved against it.
+
+Exit codes:
+  0  converted, proved and promoted
+  2  wrong arguments or parameters
+  3  the ONNX file is not an actor of this contract
+  4  no usable calibration samples
+  5  rknn-toolkit2 failed, aborted or ran out of time
+  6  the model does not agree with its ONNX
+  7  files cannot be written, or another converter is busy
+  130  interrupted
+After 2 to 7 the models folder is as it was before; an interrupt either leaves it so or came too
+late, when the model was already promoted whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tractor_inference.errors import ParameterError
+
+from .parameters import NODE, TARGETS, ConvertParameters
+
+USAGE = 2
+EXIT_CODES = {"onnx": 3, "samples": 4, "toolkit": 5, "gate": 6, "files": 7}
+INTERRUPTED = 130
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    summary, details = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="convert",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("onnx", type=Path, metavar="MODEL.onnx", help="the actor to convert")
+    parser.add_argument(
+        "--output", type=Path, metavar="F", help="the .rknn file to write (default: MODEL.rknn)"
+    )
+    parser.add_argument(
+        "--quantize", action="store_true", help="build INT8 from the samples; without it FP16"
+    )
+    parser.add_argument(
+        "--calibration-dir", type=Path, metavar="D",
+        help="folder of calib_*.npz samples; without --quantize they only validate",
+    )  # fmt: skip
+    parser.add_argument(
+        "--params", type=Path, metavar="YAML",
+        help="shared parameter file (default: config/sac_rover.yaml of the workspace)",
+    )  # fmt: skip
+    parser.add_argument("--target", choices=TARGETS, help="platform, instead of the file's")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    args = parser.parse_args(argv)
+    args.output = args.output or args.onnx.with_suffix(".rknn")
+    if args.output.suffix != ".rknn":
+        parser.error(f"--output: expected a name that ends in .rknn, found {args.output}")
+    return args
+
+
+def _parameters(args: argparse.Namespace) -> tuple[Path, ConvertParameters]:
+    from tractor_inference import parameters, paths
+
+    file = args.params or paths.default_params_file()
+    values = parameters.read_file(file, NODE)
+    if args.target:
+        values["target"] = args.target
+    return file, parameters.from_values(ConvertParameters, values)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return the result of a conversion as a few lines for a terminal."""
+    proved, counts = result["validation"], result["samples"]
+    builds = [name for name in ("fp16", "int8") if name in proved]
+    lines = [
+        f"{result['precision'].upper()} model for {result['target']}: {result['model']}",
+        "",
+        f"{'':8}{'MB':>8}{'MAE':>10}{'p99':>10}{'max':>10}{'SQNR dB':>10}{'within 0.05':>13}",
+        f"{'ONNX':8}{result['onnx_bytes'] / 1e6:8.2f}",
+    ]
+    lines += [
+        f"{name.upper():8}{b['bytes'] / 1e6:8.2f}{b['mae']:10.5f}{b['p99']:10.5f}{b['max']:10.5f}"
+        f"{b['sqnr_db']:10.1f}{b['within_0_05']:13.1%}"
+        for name, b in ((name, proved[name]) for name in builds)
+    ]
+    lines += ["", f"samples: {counts['found']} found, {counts['usable']} usable"]
+    if counts["calibration"]:
+        lines.append(
+            f"calibrated with {counts['calibration']} samples, chosen by coverage from "
+            f"{counts['pool']}"
+        )
+    lines += [
+        f"validated on {proved['frames']} {proved['source']}",
+        *(f"note: {note}" for note in result["notes"]),
+        "seconds: " + ", ".join(f"{name} {s:.2f}" for name, s in result["seconds"].items()),
+        f"written: {result['model']}, {result['manifest']}, {result['report']}",
+        f"{result['link']} -> {Path(result['model']).name}",
+    ]
+    if result["archived"]:
+        lines.append("kept: " + ", ".join(result["archived"]))
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    args = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+
+    def failed(code: int, message: str) -> int:
+        logging.getLogger(__name__).error("%s", message)
+        if args.json:
+            print(json.dumps({"ok": False, "exit_code": code, "error": message}))
+        return code
+
+    # SIGTERM ends the command as Ctrl-C does: tidied up.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        try:
+            file, params = _parameters(args)
+            from tractor_inference import contract
+
+            from . import conversion
+
+            request = conversion.Request(
+                args.onnx, args.output, args.quantize, args.calibration_dir,
+                contract.load(file), params,
+            )  # fmt: skip
+        except ParameterError as error:
+            return failed(USAGE, str(error))
+        try:
+            result = conversion.convert(request)
+        except conversion.StageError as error:
+            return failed(EXIT_CODES[error.stage], str(error))
+    except KeyboardInterrupt:
+        return failed(INTERRUPTED, "interrupted")
+    print(json.dumps({"ok": True, "exit_code": 0, **result}) if args.json else summary(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

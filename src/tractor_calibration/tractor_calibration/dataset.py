@@ -1,0 +1,89 @@
+"""Calibration samples on their way to the toolkit: every file checked, then written as it reads."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tractor_inference import rknn_toolkit, samples
+from tractor_inference.contract import Contract
+from tractor_inference.errors import SampleError
+from tractor_inference.samples import Sample
+
+FOLDER = "rknn_dataset"
+_OURS = re.compile(r"(bev|proprio)_\d+\.npy|dataset\.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedFolder:
+    """The usable sample files of a folder in the order of time, with their stamps in ns."""
+
+    files: tuple[Path, ...]
+    stamps_ns: tuple[int | None, ...]
+    rejected: tuple[str, ...]
+
+
+def check_folder(folder: Path, contract: Contract) -> CheckedFolder:
+    """Read and check every sample of a folder; none is kept in memory, none is changed.
+
+    Args:
+        folder: holds calib_*.npz, or any *.npz with `bev` and `proprio`.
+        contract: what the samples must follow.
+
+    Raises:
+        SampleError: the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise SampleError(f"No calibration samples found: {folder} is not a folder")
+    files, stamps, rejected = [], [], []
+    for file in samples.list_files(folder):
+        try:
+            stamps.append(samples.read(file, contract).stamp_ns)
+            files.append(file)
+        except SampleError as error:
+            rejected.append(str(error))
+    return CheckedFolder(tuple(files), tuple(stamps), tuple(rejected))
+
+
+def publish(chosen: Sequence[Sample], contract: Contract, folder: Path) -> Path:
+    """Replace the folder's `rknn_dataset/` by the chosen samples, as a whole.
+
+    Returns:
+        The path of `rknn_dataset`.
+
+    Raises:
+        SampleError: `rknn_dataset` holds something that was not generated here.
+        OSError: the folder cannot be written.
+    """
+    target = folder / FOLDER
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            raise SampleError(f"{target}: expected a folder, found a link or file; move it away")
+        foreign = sorted(p.name for p in target.glob("*") if not _OURS.fullmatch(p.name))
+        if foreign:
+            raise SampleError(
+                f"{target}: is generated and about to be replaced, but holds {foreign[:5]}; "
+                "move them to another folder"
+            )
+        with tempfile.TemporaryDirectory(prefix=f".{FOLDER}-", dir=folder) as temporary:
+            new, old = Path(temporary, "new"), Path(temporary, "old")
+            rknn_toolkit.write_dataset(chosen, contract, new)
+            if target.exists():
+                target.rename(old)
+            try:
+                new.rename(target)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    old.rename(target)
+                raise
+    finally:
+        os.close(lock)
+    return target

@@ -1,0 +1,43 @@
+"""Parameters of the converter: the section `/**/convert` of the shared parameter file."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tractor_inference.parameters import param
+
+NODE = "convert"
+# Platforms that rknn-toolkit2 2.5.0 builds w8a8 for.
+TARGETS = ("rk3588", "rk3576", "rk3566", "rk3568", "rk3562")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertParameters:
+    """What the converter takes from the shared parameter file."""
+
+    target: str = param("Platform to build for.", "rk3588", choices=TARGETS)
+    calibration_frames: int = param(
+        "Samples that calibrate, at most; chosen by coverage.", 100, minimum=1, maximum=2000
+    )
+    min_samples: int = param(
+        "Usable samples that INT8 needs at least.", 10, minimum=1, maximum=2000
+    )
+    held_out_frames: int = param("Samples that validate, at most.", 200, minimum=1, maximum=5000)
+    held_out_share: float = param(
+        "Share of the samples that may be held out for validation.", 0.25, minimum=0.0, maximum=0.9
+    )
+    held_out_separation_s: float = param(
+        "Least time between a calibration and a held-out sample, s.", 0.5, minimum=0.0, maximum=60.0
+    )
+    fp16_max_mae: float = param(
+        "Mean absolute error of an action that FP16 may have.", 0.001, minimum=0.0, maximum=2.0
+    )
+    int8_max_mae: float = param(
+        "Mean absolute error of an action that INT8 may have.", 0.03, minimum=0.0, maximum=2.0
+    )
+    int8_min_within_0_05: float = param(
+        "Share of INT8 actions that must lie within 0.05.", 0.97, minimum=0.0, maximum=1.0
+    )
+    toolkit_time_limit_s: float = param(
+        "Time after which the toolkit's process is killed, s.", 600.0, minimum=1.0, maximum=86400.0
+    )

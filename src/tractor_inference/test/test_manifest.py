@@ -1,0 +1,195 @@
+"""The manifest beside a model: read, written and checked against the files it names."""
+
+import copy
+import dataclasses
+import json
+import os
+
+import actor_factory
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tractor_inference import manifest
+from tractor_inference.errors import ContractError, ModelError
+
+
+@pytest.fixture
+def model(tmp_path, contract):
+    """An INT8 model as far as a manifest sees it: three kinds of files with any bytes."""
+    (tmp_path / "actor.onnx").write_bytes(b"network")
+    (tmp_path / "actor.rknn").write_bytes(b"model")
+    files = actor_factory.write_samples(tmp_path / "calibration_data", contract, 2)
+    actor_factory.write_manifest(tmp_path / "actor.rknn", tmp_path / "actor.onnx", contract, files)
+    return tmp_path / "actor.rknn"
+
+
+def edit(model, change):
+    path = manifest.path_of(model)
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_round_trip(model):
+    record = manifest.read(model)
+    assert record.model.precision == "int8" and len(record.calibration.samples) == 2
+    before = manifest.path_of(model).read_bytes()
+    manifest.write(record, manifest.path_of(model))
+    assert manifest.path_of(model).read_bytes() == before
+    assert manifest.read(model) == record
+
+
+def test_a_link_leads_to_the_manifest_of_the_real_file(model, tmp_path):
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "remote_trained.rknn"
+    link.symlink_to("../actor.rknn")
+    assert manifest.path_of(link) == tmp_path / "actor.json"
+    assert manifest.read(link) == manifest.read(model)
+
+
+def test_check_returns_the_bytes_it_checked(model, contract):
+    assert manifest.check(manifest.read(model), model, contract) == b"model"
+
+
+def test_a_changed_model_is_refused_with_both_digests(model, contract):
+    record = manifest.read(model)
+    model.write_bytes(b"other")
+    with pytest.raises(ModelError) as caught:
+        manifest.check(record, model, contract)
+    assert record.model.sha256 in str(caught.value)
+    assert manifest.sha256_file(model) in str(caught.value)
+
+
+def test_another_contract_is_refused_naming_the_fields(model, contract):
+    other = dataclasses.replace(contract, proprio_clip=2.0)
+    with pytest.raises(ContractError, match=r"proprio_clip: here 2\.0, there 3\.0") as caught:
+        manifest.check(manifest.read(model), model, other)
+    assert contract.digest in str(caught.value) and other.digest in str(caught.value)
+
+
+def test_missing_files_say_what_makes_them(model, tmp_path):
+    with pytest.raises(ModelError, match=r"expected an \.rknn file, found none"):
+        manifest.read(tmp_path / "absent.rknn")
+    manifest.path_of(model).unlink()
+    with pytest.raises(ModelError, match=r"actor\.json: expected the manifest that convert writes"):
+        manifest.read(model)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "\udcff"])
+def test_what_is_no_manifest_is_refused(model, text):
+    manifest.path_of(model).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ModelError, match="manifest"):
+        manifest.read(model)
+
+
+def test_a_newer_schema_is_refused_before_its_fields(model):
+    edit(model, lambda value: value.update(schema=2, news=1))
+    with pytest.raises(ModelError, match="expected schema 1, found 2"):
+        manifest.read(model)
+
+
+def test_all_problems_are_listed_at_once(model):
+    def spoil(value):
+        del value["onnx"]["sha256"]
+        value["model"]["bytes"] = "many"
+        value["calibration"]["samples"][1] = 7
+        value["surprise"] = 1
+
+    edit(model, spoil)
+    with pytest.raises(ModelError) as caught:
+        manifest.read(model)
+    for problem in (
+        "manifest.onnx.sha256: missing",
+        "manifest.model.bytes: expected int, found 'many'",
+        "manifest.calibration.samples[1]: expected an object, found 7",
+        "manifest.surprise: unknown",
+    ):
+        assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["model"].update(precision="int4"), "expected one of .* found 'int4'"),
+        (lambda v: v["calibration"].update(samples=[]), "expected samples for int8"),
+        (lambda v: v["model"].update(precision="fp16"), "none for fp16, found 2"),
+    ],
+)
+def test_precision_and_samples_must_agree(model, change, message):
+    edit(model, change)
+    with pytest.raises(ModelError, match=message):
+        manifest.read(model)
+
+
+def places(value, path=()):
+    """Paths of every value inside a JSON document."""
+    yield path
+    keys = value if isinstance(value, dict) else range(len(value)) if type(value) is list else ()
+    for key in keys:
+        yield from places(value[key], (*path, key))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_any_damage_is_a_model_error_or_a_readable_manifest(model, data):
+    good = dataclasses.asdict(manifest.read(model))
+    spoiled = json.loads(json.dumps(good))
+    path = data.draw(st.sampled_from(list(places(spoiled))[1:]))
+    inner = spoiled
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = data.draw(json_values)
+    original = manifest.path_of(model).read_text()
+    manifest.path_of(model).write_text(json.dumps(spoiled))
+    try:
+        record = manifest.read(model)
+        assert json.loads(json.dumps(dataclasses.asdict(record))) == spoiled
+    except ModelError as error:
+        assert str(manifest.path_of(model)) in str(error)
+    finally:
+        manifest.path_of(model).write_text(original)
+
+
+def test_a_failed_write_leaves_the_old_manifest_and_no_debris(model, monkeypatch):
+    record = manifest.read(model)
+    before = {name: (model.parent / name).stat().st_ino for name in os.listdir(model.parent)}
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        manifest.write(record, manifest.path_of(model))
+    after = {name: (model.parent / name).stat().st_ino for name in os.listdir(model.parent)}
+    assert after == before
+    assert manifest.read(model) == record
+
+
+def test_measured_nan_is_never_written(model):
+    record = dataclasses.replace(manifest.read(model), validation={"mean_abs_error": float("nan")})
+    before = copy.copy(manifest.path_of(model).read_bytes())
+    with pytest.raises(ValueError):
+        manifest.write(record, manifest.path_of(model))
+    assert manifest.path_of(model).read_bytes() == before
+
+
+def test_special_and_oversized_files_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_MODEL_BYTES", 10)
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    (tmp_path / "empty").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (
+        ("big", r"1\.\.10 bytes, found 11"),
+        ("empty", "found 0"),
+        ("pipe", "regular file"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            manifest.read_model_bytes(tmp_path / name)

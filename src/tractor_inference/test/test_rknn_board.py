@@ -1,0 +1,129 @@
+"""The real aarch64 binding under emulation: opening and failing, up to the NPU itself.
+
+Set up by .ci/qemu_aarch64.sh FOLDER; TRACTOR_QEMU_ROOT names the folder.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tractor_inference import manifest
+
+pytestmark = [pytest.mark.qemu, pytest.mark.toolkit]
+
+EXIT_CODE = 3
+OPEN = """
+import sys
+from pathlib import Path
+from tractor_inference import contract
+from tractor_inference.backends import open_backend
+from tractor_inference.errors import TractorError
+
+try:
+    open_backend("auto", Path(sys.argv[1]), contract.load(sys.argv[2]))
+except TractorError as error:
+    print(f"{type(error).__name__}: {error}")
+    sys.exit(3)
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def root(repository) -> Path:
+    """Folder of the emulated aarch64 Python."""
+    default = repository / ".venv" / "qemu-aarch64"
+    folder = Path(os.environ.get("TRACTOR_QEMU_ROOT", default))
+    if not (folder / "made_by").is_file():
+        pytest.skip(f"no emulated board at {folder}; .ci/qemu_aarch64.sh {folder} sets one up")
+    return folder
+
+
+@pytest.fixture
+def model(int8_model, tmp_path) -> Path:
+    for suffix in (".rknn", ".json"):
+        shutil.copy(int8_model.with_suffix(suffix), tmp_path)
+    return tmp_path / int8_model.name
+
+
+@pytest.fixture
+def open_emulated(root, repository, params_file, model):
+    """Open the model in the emulated Python, with other system files where a folder is given."""
+
+    def run(system: Path = root) -> subprocess.CompletedProcess:
+        path = os.pathsep.join([str(root / "site"), str(repository / "src" / "tractor_inference")])
+        command = [root / "usr/bin/qemu-aarch64-static", "-L", system]
+        command += [root / "usr/bin/python-emulated", "-c", OPEN, model, params_file]
+        return subprocess.run(
+            command,
+            env={"PYTHONPATH": path, "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+def refused(result: subprocess.CompletedProcess, *texts: str) -> None:
+    """Assert that one error of ours is all that stdout holds, and what it says."""
+    assert result.returncode == EXIT_CODE, result.stderr
+    assert result.stdout.startswith("ModelError: "), result.stdout
+    for text in texts:
+        assert text in result.stdout
+
+
+def test_a_machine_without_an_npu_is_told_everything_it_lacks(open_emulated, model):
+    result = open_emulated()
+    refused(
+        result,
+        f"{model}: init_runtime: expected 0, found -1",
+        "rknn-toolkit-lite2 2.5.0, librknnrt of unknown version",
+        "model built by rknn-toolkit2 2.5.0 for rk3588",
+        "this machine is an unknown aarch64",
+        "/proc/device-tree/compatible: this is no Rockchip board",
+        "/dev/dri/renderD129: the kernel has no NPU driver",
+        "/usr/lib/librknnrt.so: install the vendor's librknnrt",
+        "On a PC choose backend rknn_sim",
+    )
+    # The binding prints on stdout too.
+    assert result.stdout.count("\n") == 1
+    assert "Target platforms supported by this RKNN model" in result.stderr
+
+
+def test_a_board_without_the_runtime_library_is_told_only_that(open_emulated, root, tmp_path):
+    board = tmp_path / "board"
+    (board / "proc/device-tree").mkdir(parents=True)
+    (board / "proc/device-tree/compatible").write_bytes(b"radxa,rock-5b\0rockchip,rk3588\0")
+    (board / "dev/dri").mkdir(parents=True)
+    (board / "dev/dri/renderD129").touch()
+    for name in ("lib", "usr", "etc"):
+        (board / name).symlink_to(root / name)
+    result = open_emulated(board)
+    refused(
+        result,
+        "this machine is radxa,rock-5b, rockchip,rk3588",
+        "missing here: /usr/lib/librknnrt.so: install the vendor's librknnrt. On a PC",
+    )
+
+
+@pytest.mark.parametrize("keep_bytes", [300_000, 500])
+def test_a_truncated_model_is_refused_before_the_npu(open_emulated, model, keep_bytes):
+    model.write_bytes(model.read_bytes()[:keep_bytes])
+    path = manifest.path_of(model)
+    value = json.loads(path.read_text())
+    value["model"]["sha256"] = manifest.sha256_file(model)
+    path.write_text(json.dumps(value))
+    refused(open_emulated(), f"{model}: not a readable .rknn file")
+
+
+def test_a_model_for_another_chip_is_refused_before_the_npu(open_emulated, model):
+    path = manifest.path_of(model)
+    value = json.loads(path.read_text())
+    value["model"]["target"] = "rk3566"
+    path.write_text(json.dumps(value))
+    refused(
+        open_emulated(), "expected a model for rk3566 as its manifest says, found one for rk3588"
+    )

@@ -1,0 +1,134 @@
+"""What the suite relies on in rknn-toolkit2, tried with the real one."""
+
+import logging
+from pathlib import Path
+
+import actor_factory
+import numpy as np
+import onnx
+import pytest
+
+from tractor_inference import rknn_toolkit
+from tractor_inference.contract import normalize
+from tractor_inference.errors import ModelError
+
+pytestmark = pytest.mark.toolkit
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return actor_factory.make_samples(12)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toolkit():
+    pytest.importorskip("rknn.api", reason="rknn-toolkit2 is not installed")
+
+
+def answers(rknn, frames, contract):
+    return np.concatenate(
+        [
+            rknn_toolkit.simulate(rknn, f.bev[None], normalize(contract, f.proprio)[None])
+            for f in frames
+        ]
+    )
+
+
+def references(model, frames, contract):
+    return np.concatenate(
+        [
+            actor_factory.onnx_answer(model, f.bev[None], normalize(contract, f.proprio)[None])
+            for f in frames
+        ]
+    )
+
+
+def test_dataset_holds_what_the_network_is_fed(tmp_path, contract, frames):
+    dataset = rknn_toolkit.write_dataset(frames[:3], contract, tmp_path / "new" / "rknn_dataset")
+    assert dataset.read_text().splitlines() == [f"bev_{i}.npy proprio_{i}.npy" for i in range(3)]
+    for i, frame in enumerate(frames[:3]):
+        bev = np.load(dataset.parent / f"bev_{i}.npy")
+        proprio = np.load(dataset.parent / f"proprio_{i}.npy")
+        assert bev.dtype == proprio.dtype == np.float32
+        assert np.array_equal(bev, frame.bev[None])
+        assert np.array_equal(proprio, normalize(contract, frame.proprio)[None])
+
+
+@pytest.mark.parametrize("order", [("bev", "proprio"), ("proprio", "bev")])
+@pytest.mark.parametrize(("precision", "mean_error"), [("fp16", 2e-3), ("int8", 0.02)])
+def test_builds_follow_onnxruntime_whatever_the_order_of_the_inputs(
+    tmp_path, contract, frames, order, precision, mean_error, capfd
+):
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    model = actor_factory.make_actor(input_order=order)
+    onnx.save(model, folder / "actor.onnx")
+    dataset = rknn_toolkit.write_dataset(frames, contract, folder) if precision == "int8" else None
+    rknn = rknn_toolkit.build(folder / "actor.onnx", contract, target="rk3588", dataset=dataset)
+    rknn_toolkit.export(rknn, folder / "actor.rknn")
+    rknn_toolkit.start_simulator(rknn)
+    found = answers(rknn, frames, contract)
+    again = answers(rknn, frames, contract)
+    rknn_toolkit.release(rknn)
+    assert np.array_equal(found, again)
+    assert np.abs(found - references(model, frames, contract)).mean() < mean_error
+    size = (folder / "actor.rknn").stat().st_size
+    assert size < 0.35 * (folder / "actor.onnx").stat().st_size or precision == "fp16"
+    assert capfd.readouterr().out == ""
+
+
+def test_exports_never_overwrite(tmp_path, contract, actor_onnx):
+    rknn = rknn_toolkit.build(actor_onnx, contract, target="rk3588", dataset=None)
+    path = tmp_path / "model.rknn"
+    path.write_bytes(b"precious")
+    with pytest.raises(ModelError, match="expected no such file"):
+        rknn_toolkit.export(rknn, path)
+    assert path.read_bytes() == b"precious"
+    with pytest.raises(ModelError, match="export_rknn"):
+        rknn_toolkit.export(rknn, tmp_path / "no" / "folder.rknn")
+    rknn_toolkit.release(rknn)
+
+
+@pytest.mark.parametrize(
+    ("target", "dataset", "message"),
+    [
+        ("rk9999", None, "config: .*rk9999"),
+        ("rk3588", "absent/dataset.txt", "build: expected return code 0, found -1"),
+        ("rk3588", "empty.txt", "build: "),
+        ("rk3588", "names_nothing.txt", "build: "),
+    ],
+)
+def test_refusals_of_the_toolkit_are_errors(
+    tmp_path, contract, actor_onnx, target, dataset, message
+):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "names_nothing.txt").write_text("bev_0.npy proprio_0.npy\n")
+    with pytest.raises(ModelError, match=message):
+        rknn_toolkit.build(
+            actor_onnx, contract, target=target, dataset=dataset and tmp_path / dataset
+        )
+
+
+def test_damaged_onnx_is_an_error(tmp_path, contract, actor_onnx):
+    damaged = tmp_path / "actor.onnx"
+    damaged.write_bytes(actor_onnx.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="load_onnx"):
+        rknn_toolkit.build(damaged, contract, target="rk3588", dataset=None)
+    with pytest.raises(ModelError, match="load_onnx"):
+        rknn_toolkit.build(Path("absent.onnx"), contract, target="rk3588", dataset=None)
+
+
+def test_no_answer_of_the_simulator_is_an_error(contract, actor_onnx, frames):
+    rknn = rknn_toolkit.build(actor_onnx, contract, target="rk3588", dataset=None)
+    rknn_toolkit.start_simulator(rknn)
+    # The toolkit answers float64 with None instead of an error.
+    bev, proprio = frames[0].bev[None], frames[0].proprio[None]
+    with pytest.raises(ModelError, match="inference: expected one output, found None"):
+        rknn_toolkit.simulate(rknn, bev.astype(np.float64), proprio)
+    rknn_toolkit.release(rknn)
+
+
+def test_logging_of_the_process_is_left_alone(contract, actor_onnx):
+    before = (list(logging.getLogger().handlers), logging.getLogger().level)
+    rknn_toolkit.release(rknn_toolkit.build(actor_onnx, contract, target="rk3588", dataset=None))
+    assert (list(logging.getLogger().handlers), logging.getLogger().level) == before

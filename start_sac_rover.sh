@@ -1,0 +1,1 @@
+src/tractor_bringup/scripts/start_sac_rover.sh
