@@ -21,6 +21,8 @@ setup(
         "console_scripts": [
             "sim=tractor_sim.sim_node:main",
             "replay=tractor_sim.replay_node:main",
+            "rollout=tractor_sim.rollout:main",
+            "train=tractor_sim.train:main",
         ],
     },
 )

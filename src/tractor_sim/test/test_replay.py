@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+
 from tractor_inference.errors import SensorError
 from tractor_sim.replay import read_recording
 

@@ -2,12 +2,13 @@ import math
 
 import numpy as np
 import pytest
+
 from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevBuilder, BevParameters
+from tractor_inference.bev import BevBuilder, BevParameters, pixel_rays
 from tractor_inference.contract import load as load_contract
-from tractor_sim.sensors import DEPTH_INTRINSICS, BodyPose, DepthCamera, RayCaster
+from tractor_sim.sensors import DEPTH_INTRINSICS, BodyPose, DepthCamera, Mount, RayCaster
 from tractor_sim.simulation import Simulation
-from tractor_sim.world import Solid, World
+from tractor_sim.world import VISIBLE_GROUP, Solid, World, make_world
 
 DT_S = 1.0 / 30.0
 
@@ -115,28 +116,25 @@ def test_depth_has_noise_and_holes(robot):
     assert 5.0 < pixels[~holes].std() < 40.0
 
 
-def test_fewer_columns_are_columns_of_the_whole_image(robot):
-    whole, sparse = Simulation(4, robot), Simulation(4, robot, column_stride=4)
-    for _ in range(3):
-        full, thin = whole.depth(), sparse.depth()
-        assert np.abs(full.pixels[:, 2::4].astype(int) - thin.pixels).max() <= 1
-        assert thin.intrinsics.fx == full.intrinsics.fx / 4
-
-
-def test_fewer_columns_give_nearly_the_same_grid(robot, params_file):
-    contract = load_contract(params_file)
-    whole = BevBuilder(contract, robot, BevParameters())
-    sparse = BevBuilder(contract, robot, BevParameters(min_points=1))
-    both = either = 0
-    for seed in range(8):
-        first, second = Simulation(seed, robot), Simulation(seed, robot, column_stride=4)
-        scan = first.scan()
-        full = whole.build(scan, first.depth())[1] > 0
-        thin = sparse.build(scan, second.depth())[1] > 0
-        both += (full & thin).sum()
-        either += (full | thin).sum()
-    assert either > 200
-    assert both / either > 0.85
+def test_depth_between_cast_columns_is_that_of_rays(robot):
+    pixels = different = 0
+    for seed in range(6):
+        world = make_world(seed)
+        caster = RayCaster(world, robot.height_m)
+        camera = DepthCamera(robot, caster, np.random.default_rng(0))
+        body = BodyPose(world.spawn_x_m, world.spawn_y_m, world.spawn_yaw_rad)
+        rays = pixel_rays((100, 848), DEPTH_INTRINSICS, robot.camera).reshape(3, -1)
+        length = np.linalg.norm(rays, axis=0)
+        origin_m, unit = Mount(robot.camera, (rays / length).T).at(body)
+        every_m = caster.cast(origin_m, unit, VISIBLE_GROUP, 9.0).distance_m / length
+        limit_m = 6.0
+        error_m = np.abs(
+            np.minimum(camera.exact_depth_m(body).reshape(-1), limit_m)
+            - np.minimum(every_m, limit_m)
+        )
+        pixels += error_m.size
+        different += np.count_nonzero(error_m > 1e-6)
+    assert different <= 1e-5 * pixels
 
 
 def test_same_seed_same_run(robot):

@@ -3,6 +3,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tractor_sim.world import SPAWN_CLEARANCE_M, Solid, SolidTable, World, make_world
 
 SEEDS = st.integers(0, 2**31 - 1)

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tractor_inference.bev import Scan, scan_points
 from tractor_inference.robot import Robot
 

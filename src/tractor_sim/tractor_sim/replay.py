@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tractor_inference.bev import DepthImage, Intrinsics, Scan
-from tractor_inference.errors import SensorError, raise_all
+from tractor_inference.errors import SensorError, TractorError, raise_all
 
 DEPTH_PERIOD_S = 1.0 / 30.0
 # A scan without a stamp lasts as long as one turn of the LiDAR.
@@ -75,7 +76,7 @@ def read_recording(folder: str | Path) -> Recording:
     Raises:
         SensorError: the folder, its scans or its images are missing, or files cannot be used; all
             of them are named.
-        ImportError: OpenCV, which reads the images, is not installed.
+        TractorError: OpenCV, which reads the images, is not installed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -157,7 +158,7 @@ def _read_png(path: Path, intrinsics: Intrinsics) -> DepthImage:
     try:
         import cv2
     except ImportError as error:
-        raise ImportError(
+        raise TractorError(
             "reading depth images needs OpenCV: pip install opencv-python-headless"
         ) from error
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -167,7 +168,7 @@ def _read_png(path: Path, intrinsics: Intrinsics) -> DepthImage:
         raise SensorError(
             f"{path}: expected one 16-bit channel, found {pixels.dtype} {pixels.shape}"
         )
-    return DepthImage(pixels, intrinsics)
+    return DepthImage(pixels.astype(np.uint16, copy=False), intrinsics)
 
 
 def _read_intrinsics(folder: Path) -> Intrinsics:

@@ -9,6 +9,7 @@ from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
+
 from tractor_inference.parameters import param
 from tractor_inference.ros_node import SENSOR_QOS, STEADY, SuiteNode, run
 
@@ -18,7 +19,7 @@ from .ros_sensors import SensorPublisher
 
 @dataclasses.dataclass(frozen=True)
 class ReplayParameters:
-    """Parameters of replay_node."""
+    """Parameters of the node `replay`."""
 
     folder: str = param("Folder with recorded scans and depth images; see tractor_sim/replay.py.")
     rate_hz: float = param(

@@ -16,9 +16,11 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tractor_inference import contract as contract_module
 from tractor_inference import parameters, proprio
 from tractor_inference import robot as robot_module
+from tractor_inference.backends import Backend, open_backend
 from tractor_inference.bev import BevBuilder, BevParameters
 from tractor_inference.contract import Contract
 from tractor_inference.errors import TractorError
@@ -68,15 +70,10 @@ class Observer:
         phase: the tick, 0 to 2, on which the first new scan after the start arrives.
     """
 
-    def __init__(
-        self, simulation: Simulation, setup: Setup, phase: int = 0, min_points: int | None = None
-    ) -> None:
+    def __init__(self, simulation: Simulation, setup: Setup, phase: int = 0) -> None:
         self._simulation = simulation
         self._robot = setup.robot
-        points = setup.bev.min_points if min_points is None else min_points
-        self._builder = BevBuilder(
-            setup.contract, setup.robot, dataclasses.replace(setup.bev, min_points=points)
-        )
+        self._builder = BevBuilder(setup.contract, setup.robot, setup.bev)
         self._until_scan = phase
         self._take_scan()
 
@@ -122,7 +119,11 @@ def run(task: Task) -> Run:
     """Drive one world at 30 Hz with the full depth image and return what came of it."""
     setup = Setup.load(task.params_file)
     simulation = Simulation(task.seed, setup.robot)
-    act = _expert(simulation, setup) if task.model is None else _actor(simulation, setup, task)
+    if task.model is None:
+        act = _expert(simulation, setup)
+    else:
+        backend = open_backend(task.backend, Path(task.model), setup.contract)
+        act = _actor(simulation, setup, task.seed % SCAN_EVERY_TICKS, backend)
     trajectory = []
     for _ in range(round(task.seconds * CONTROL_HZ)):
         velocity = action_to_velocity(act(), setup.contract, setup.robot)
@@ -143,11 +144,11 @@ def _expert(simulation: Simulation, setup: Setup) -> Callable[[], NDArray[np.flo
     return act
 
 
-def _actor(simulation: Simulation, setup: Setup, task: Task) -> Callable[[], NDArray[np.float32]]:
-    from tractor_inference.backends import open_backend
-
-    observer = Observer(simulation, setup, phase=task.seed % SCAN_EVERY_TICKS)
-    policy = Policy(setup.contract, setup.robot, open_backend(task.backend, task.model))
+def _actor(
+    simulation: Simulation, setup: Setup, phase: int, backend: Backend
+) -> Callable[[], NDArray[np.float32]]:
+    observer = Observer(simulation, setup, phase)
+    policy = Policy(setup.contract, setup.robot, backend)
 
     def act() -> NDArray[np.float32]:
         observer.tick()

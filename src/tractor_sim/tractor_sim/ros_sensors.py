@@ -1,4 +1,4 @@
-"""Publishes scans and depth images as the drivers of the real sensors do; shared by both nodes."""
+"""Publishes scans and depth images as the drivers of real sensors do; shared by both nodes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
+
 from tractor_inference.bev import DepthImage, Scan
 from tractor_inference.ros_node import SENSOR_QOS
 

@@ -1,4 +1,4 @@
-"""A kinematic tracked rover: acceleration limits, track slip, and a footprint that gets blocked."""
+"""A kinematic tracked rover: acceleration limits, track slip, a footprint that gets blocked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
 from tractor_inference.robot import Robot
 
 from .world import SolidTable, World

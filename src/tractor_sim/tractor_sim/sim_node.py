@@ -20,6 +20,7 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
+
 from tractor_inference.cmd_guard_node import command_type
 from tractor_inference.messages import stamp_ns
 from tractor_inference.parameters import param
@@ -35,7 +36,7 @@ REMEMBERED_STAMPS = 256
 
 @dataclasses.dataclass(frozen=True)
 class SimParameters:
-    """Parameters of sim_node."""
+    """Parameters of the node `sim`."""
 
     world_seed: int = param("Seed of world, slip and noise.", 0, minimum=0, maximum=2**31 - 1)
     duration_s: float = param(
@@ -68,7 +69,10 @@ class SimNode(SuiteNode, Node):
             self.create_publisher(Clock, "/clock", SENSOR_QOS) if own.publish_clock else None
         )
         self.create_subscription(
-            command_type(own.enable_stamped_cmd_vel), "cmd_vel", self._on_command, QoSProfile(depth=1)
+            command_type(own.enable_stamped_cmd_vel),
+            "cmd_vel",
+            self._on_command,
+            QoSProfile(depth=1),
         )
         self._command = (0.0, 0.0)
         self._command_at_s = -math.inf
@@ -171,7 +175,7 @@ class SimNode(SuiteNode, Node):
             write_result(Path(self.parameters.result_file), self.result())
 
     def result(self) -> dict[str, Any]:
-        """Return the run as plain JSON types; a trajectory row is x (m), y (m), yaw (rad), t (s)."""
+        """Return the run as plain JSON types; a trajectory row is x, y (m), yaw (rad), t (s)."""
         return {
             "world_seed": self.parameters.world_seed,
             "simulated_s": self._simulation.time_s,

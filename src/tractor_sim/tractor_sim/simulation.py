@@ -7,6 +7,7 @@ rays are cast.
 from __future__ import annotations
 
 import numpy as np
+
 from tractor_inference.bev import DepthImage, Scan
 from tractor_inference.robot import Robot
 
@@ -21,13 +22,10 @@ class Simulation:
     Args:
         seed: draws the world, the slip and the sensor noise.
         robot: body, limits and mounting.
-        column_stride: 1 for the real depth image, n for every n-th column; see `DepthCamera`.
         world: a world to use in place of the seed's own.
     """
 
-    def __init__(
-        self, seed: int, robot: Robot, column_stride: int = 1, world: World | None = None
-    ) -> None:
+    def __init__(self, seed: int, robot: Robot, world: World | None = None) -> None:
         self.world = make_world(seed) if world is None else world
         self.time_s = 0.0
         # One stream a purpose: how often a sensor is read does not change what the others see.
@@ -37,7 +35,7 @@ class Simulation:
         self._rover = Rover(self.world, robot, rover_rng)
         caster = RayCaster(self.world, robot.height_m)
         self._lidar = Lidar(robot, caster, lidar_rng)
-        self._camera = DepthCamera(robot, caster, depth_rng, column_stride)
+        self._camera = DepthCamera(robot, caster, depth_rng)
 
     def step(self, linear_m_s: float, angular_rad_s: float, dt_s: float) -> None:
         """Drive for `dt_s` seconds towards the commanded speeds."""

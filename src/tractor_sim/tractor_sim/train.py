@@ -14,11 +14,13 @@ import logging
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import (
     ACTION_OUTPUT,
@@ -47,8 +49,7 @@ from .rollout import (
 )
 from .simulation import Simulation
 
-COLUMN_STRIDE = 4
-IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 160, 80, 2
+IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 160, 80, 3
 FRAMES_A_WORLD = 100
 IMITATION_TICKS, DAGGER_TICKS = 6, 3
 IMITATION_STEPS, DAGGER_STEPS = 600, 400
@@ -80,11 +81,8 @@ class Frames:
     @classmethod
     def join(cls, parts: list[Frames]) -> Frames:
         """Return all frames of the parts in order."""
-        return cls(*(np.concatenate(columns) for columns in zip(*map(_columns, parts), strict=True)))
-
-
-def _columns(frames: Frames) -> tuple[NDArray, NDArray, NDArray]:
-    return frames.bev, frames.proprio, frames.label
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +98,13 @@ def collect(task: Collection) -> Frames:
     """Drive one world, with bursts of random commands, and label what is seen with the expert."""
     setup = Setup.load(task.params_file)
     rng = np.random.default_rng([task.seed, 7])
-    simulation = Simulation(task.seed, setup.robot, COLUMN_STRIDE)
-    # Fewer columns give fewer points a cell: one is enough here.
-    observer = Observer(simulation, setup, int(rng.integers(SCAN_EVERY_TICKS)), min_points=1)
+    simulation = Simulation(task.seed, setup.robot)
+    observer = Observer(simulation, setup, int(rng.integers(SCAN_EVERY_TICKS)))
     teacher = Expert(setup.robot)
     varied = Expert(setup.robot, margin_m=float(rng.uniform(0.02, 0.25)))
-    backend = None if task.model is None else open_backend("onnx", task.model)
+    backend = None
+    if task.model is not None:
+        backend = open_backend("onnx", Path(task.model), setup.contract)
     period = IMITATION_TICKS if backend is None else DAGGER_TICKS
     grids, vectors, labels = [], [], []
     action = np.zeros(2, np.float32)
@@ -249,11 +248,13 @@ def export(network: Any, contract: Contract, path: Path) -> None:
             return torch.tanh(self.network(bev, proprio))
 
     examples = tuple(torch.zeros(shape) for shape in contract.input_shapes.values())
-    # The exporter that needs nothing beyond torch and onnx.
-    torch.onnx.export(
-        WithTanh().eval(), examples, str(path), dynamo=False, opset_version=13,
-        input_names=[BEV_INPUT, PROPRIO_INPUT], output_names=[ACTION_OUTPUT],
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        # The older exporter is announced to go, but it needs nothing beyond torch and onnx.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            WithTanh().eval(), examples, str(path), dynamo=False, opset_version=13,
+            input_names=[BEV_INPUT, PROPRIO_INPUT], output_names=[ACTION_OUTPUT],
+        )  # fmt: skip
 
 
 def train(out: Path, params_file: str, seed: int, processes: int) -> int:
@@ -281,9 +282,7 @@ def train(out: Path, params_file: str, seed: int, processes: int) -> int:
             imitation = round_index == 0
             worlds = IMITATION_WORLDS if imitation else DAGGER_WORLDS
             model = None if imitation else str(student)
-            tasks = [
-                Collection(first_seed + i, params_file, model) for i in range(worlds)
-            ]
+            tasks = [Collection(first_seed + i, params_file, model) for i in range(worlds)]
             first_seed += worlds
             parts += in_processes(collect, tasks, processes)
             frames = Frames.join(parts)
@@ -302,8 +301,9 @@ def card(model: Path, command: str, facts: dict[str, str], actor: Verdict, exper
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     share = actor.mean_m / expert.mean_m
     figures = "\n".join(
-        f"| {name} | {v.free_runs} of {v.runs} | {v.collisions} | {v.mean_m:.2f} | {v.least_m:.2f} |"
-        for name, v in (("this actor", actor), ("expert", expert))
+        f"| {driver} | {verdict.free_runs} of {verdict.runs} | {verdict.collisions} "
+        f"| {verdict.mean_m:.2f} | {verdict.least_m:.2f} |"
+        for driver, verdict in (("this actor", actor), ("expert", expert))
     )
     return f"""# {model.stem}
 
@@ -323,8 +323,8 @@ follow-the-gap expert in the simulator.
 
 The expert sees an exact scan that includes low obstacles and overhangs; the actor sees only the
 grid and the proprioception. First it imitates the expert in {IMITATION_WORLDS} worlds that are
-disturbed by bursts of random commands, then twice it drives {DAGGER_WORLDS} worlds itself and
-learns the expert's answers (DAgger). Networks, losses and numbers are in
+disturbed by bursts of random commands, then in {DAGGER_ROUNDS} rounds it drives {DAGGER_WORLDS}
+worlds itself and learns the expert's answers (DAgger). Losses and numbers are in
 `src/tractor_sim/tractor_sim/train.py`.
 
 Architecture: four stride-2 convolutions 2->32->64->64->64 (4096 features), a 32-32 branch for the
@@ -380,9 +380,10 @@ def main(argv: list[str] | None = None) -> int:
         frames = train(candidate, params_file, arguments.seed, arguments.processes)
         made_s = time.monotonic() - started_s
         log.info("made in %.0f s; judging", made_s)
-        judged = {"worlds": arguments.worlds, "processes": arguments.processes}
-        expert = judge(None, params_file, **judged)
-        actor = judge(str(candidate), params_file, **judged)
+        expert, actor = (
+            judge(model, params_file, arguments.worlds, processes=arguments.processes)
+            for model in (None, str(candidate))
+        )
     except (TractorError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1

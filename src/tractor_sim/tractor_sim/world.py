@@ -183,9 +183,7 @@ def _geom(solid: Solid, bottom_m: float, top_m: float, group: int) -> str:
 
 def _wall(x_m: float, y_m: float, half_length_m: float, along_x: bool) -> Solid:
     yaw_rad = 0.0 if along_x else math.pi / 2
-    return Solid(
-        "box", x_m, y_m, yaw_rad, half_length_m, WALL_HALF_THICKNESS_M, 0.0, WALL_HEIGHT_M
-    )
+    return Solid("box", x_m, y_m, yaw_rad, half_length_m, WALL_HALF_THICKNESS_M, 0.0, WALL_HEIGHT_M)
 
 
 def _outer_walls(length_m: float, width_m: float) -> list[Solid]:

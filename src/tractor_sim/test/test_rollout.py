@@ -1,0 +1,154 @@
+"""The expert and the reference actor in closed loop."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tractor_inference import contract as contract_module
+from tractor_inference import onnx_model
+from tractor_inference import robot as robot_module
+from tractor_inference.bev import Scan
+from tractor_inference.errors import ContractError
+from tractor_sim import rollout, train
+from tractor_sim.expert import Expert
+from tractor_sim.rollout import FIRST_UNSEEN_SEED, Observer, Setup, Task, run
+from tractor_sim.simulation import Simulation
+
+
+@pytest.fixture(scope="module")
+def robot(params_file):
+    return robot_module.load(params_file)
+
+
+@pytest.fixture(scope="module")
+def actor(repository):
+    return repository / "models" / "sac_actor_reference.onnx"
+
+
+def scan_of(*walls: tuple[float, float, float]) -> Scan:
+    """Return a scan of 450 beams; each wall is (from_rad, to_rad, range_m)."""
+    increment = 2 * np.pi / 450
+    angles = -np.pi + increment * np.arange(450)
+    ranges = np.full(450, np.inf, np.float32)
+    for low, high, range_m in walls:
+        ranges[(angles >= low) & (angles <= high)] = range_m
+    return Scan(ranges, -np.pi, increment, 0.05, 12.0)
+
+
+def test_expert_drives_straight_where_all_is_free(robot):
+    assert Expert(robot).act(scan_of(), 0.0) == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_expert_turns_to_the_free_side(robot, side):
+    # A wall ahead and on one side: left is positive, so the right track is faster for it.
+    low, high = sorted((-side * 2.0, side * 0.4))
+    left, right = Expert(robot).act(scan_of((low, high, 0.6)), 0.0)
+    assert side * (right - left) > 0.5
+
+
+def test_expert_frees_itself_without_touching(robot):
+    # Something 1 cm ahead of the bumper: no forward command may come.
+    left, right = Expert(robot).act(scan_of((-0.3, 0.3, 0.23)), 0.0)
+    assert left + right <= 0.0
+    assert (left, right) != (0.0, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_expert_drives_without_a_collision(params_file, seed):
+    result = run(Task(FIRST_UNSEEN_SEED + 100 + seed, 30.0, str(params_file)))
+    assert result.collisions == 0
+    assert result.distance_m > 3.0
+    assert result.trajectory.shape == (900, 4)
+    steps_m = np.hypot(*np.diff(result.trajectory[:, :2], axis=0).T)
+    assert steps_m.sum() == pytest.approx(result.distance_m, rel=0.02)
+
+
+def test_observer_holds_the_scan_for_three_ticks(params_file):
+    setup = Setup.load(params_file)
+    simulation = Simulation(0, setup.robot)
+    observer = Observer(simulation, setup)
+    seen = []
+    for _ in range(6):
+        observer.tick()
+        seen.append(observer.lidar_min_m)
+        simulation.step(0.1, 0.0, 1 / 30)
+    assert seen[0] == seen[1] == seen[2] != seen[3]
+    assert seen[3] == seen[4] == seen[5]
+
+
+def test_mirror_swaps_tracks_and_negates_what_has_a_side():
+    raw = np.array([[2.0, 0.1, 0.9, 0.1, 0.5, -0.3]], np.float32)
+    assert train.mirror(raw) == pytest.approx(np.array([[2.0, 0.9, 0.1, 0.1, -0.5, 0.3]]))
+    assert train.mirror(train.mirror(raw)) == pytest.approx(raw)
+
+
+def test_collected_frames_are_the_contracts(params_file):
+    frames = train.collect(train.Collection(1, str(params_file), None))
+    contract = contract_module.load(params_file)
+    assert len(frames.bev) == len(frames.proprio) == len(frames.label) == train.FRAMES_A_WORLD
+    assert frames.bev.shape[1] * 8 == np.prod(contract.bev_shape)
+    assert np.abs(frames.label).max() <= 1.0
+    assert np.isfinite(contract_module.normalize(contract, frames.proprio)).all()
+    again = train.collect(train.Collection(1, str(params_file), None))
+    assert (again.bev == frames.bev).all()
+    assert (again.label == frames.label).all()
+
+
+def test_export_follows_the_contract(params_file, tmp_path):
+    pytest.importorskip("torch", reason="making an actor needs torch")
+    contract = contract_module.load(params_file)
+    path = tmp_path / "fresh.onnx"
+    train.export(train.make_network(contract), contract, path)
+    onnx_model.inspect(path, contract)
+    assert path.stat().st_size <= 5_000_000
+
+
+def test_training_refuses_another_action_space(params_file, tmp_path):
+    text = params_file.read_text().replace('action_space: "tracks"', 'action_space: "twist"')
+    other = tmp_path / "twist.yaml"
+    other.write_text(text)
+    with pytest.raises(ContractError, match="tracks"):
+        train.train(tmp_path / "x.onnx", str(other), 0, 1)
+
+
+def test_reference_actor_follows_the_contract(actor, params_file):
+    onnx_model.inspect(actor, contract_module.load(params_file))
+    assert actor.stat().st_size <= 5_000_000
+
+
+def test_card_states_the_contract_it_was_made_for(actor, params_file):
+    assert contract_module.load(params_file).digest in actor.with_suffix(".md").read_text()
+
+
+@pytest.mark.slow
+def test_reference_actor_drives(actor, params_file):
+    result = run(Task(FIRST_UNSEEN_SEED + 200, 15.0, str(params_file), str(actor)))
+    assert result.collisions == 0
+    assert result.distance_m > 1.2
+
+
+def test_command_measures_the_expert(params_file, capsys):
+    status = rollout.main(
+        ["--expert", "--worlds", "2", "--seconds", "5", "--params", str(params_file), "--json"]
+    )
+    assert status == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["runs"], figures["collisions"]) == (2, 0)
+    assert 0.0 < figures["least_m"] <= figures["mean_m"] < 5 * 0.18
+
+
+def test_command_refuses_a_missing_model(params_file, tmp_path, capsys):
+    missing = tmp_path / "none.onnx"
+    status = rollout.main(["--model", str(missing), "--worlds", "1", "--params", str(params_file)])
+    assert status == 1
+    assert str(missing) in capsys.readouterr().err
+
+
+def test_commands_help_without_the_heavy_libraries(capsys):
+    for command in (rollout.main, train.main):
+        with pytest.raises(SystemExit) as end:
+            command(["--help"])
+        assert end.value.code == 0
+        assert "--" in capsys.readouterr().out
