@@ -55,12 +55,8 @@ class BevBuilderNode(ManagedNode):
             self._builder.parameters = updated
 
     def _on_scan(self, message: LaserScan) -> None:
-        try:
-            scan = messages.scan_from_message(message)
-        except SensorError as error:
-            self.rejected("scan", error)
-            return
-        if self.accepted("scan", message.header):
+        scan = self.receive("scan", messages.scan_from_message, message)
+        if scan is not None:
             self._scan, self._scan_stamp = scan, message.header.stamp
 
     def _on_camera_info(self, message: CameraInfo) -> None:
@@ -74,12 +70,8 @@ class BevBuilderNode(ManagedNode):
     def _on_depth(self, message: Image) -> None:
         if not self.active:
             return
-        try:
-            depth = self._depth_image(message)
-        except SensorError as error:
-            self.rejected("depth", error)
-            return
-        if not self.accepted("depth", message.header):
+        depth = self.receive("depth", self._depth_image, message)
+        if depth is None:
             return
         stale = self.monitors["scan"].problem(steady_s())
         if stale is not None or self._scan is None:

@@ -239,19 +239,19 @@ class ManagedNode(SuiteNode, LifecycleNode):
         service = self.create_service(kind, name, callback, qos_profile=SERVICE_QOS)
         self._interfaces.append(partial(self.destroy_service, service))
 
-    def accepted(self, name: str, header: Any) -> bool:
-        """Take note of a usable message of an input; False when its header is refused."""
+    def receive(self, name: str, convert: Callable[[Any], T], message: Any) -> T | None:
+        """Convert a message of an input; None, counted and logged, when it cannot be used."""
         monitor = self.monitors[name]
         clock_ns = self.get_clock().now().nanoseconds
-        if monitor.accept(header.frame_id, stamp_ns(header.stamp), clock_ns, steady_s()):
-            return True
+        try:
+            value = convert(message)
+            header = message.header
+            if monitor.accept(header.frame_id, stamp_ns(header.stamp), clock_ns, steady_s()):
+                return value
+        except SensorError as error:
+            monitor.reject(str(error))
         self.warn(name, monitor.last_rejection)
-        return False
-
-    def rejected(self, name: str, error: SensorError) -> None:
-        """Count and log a message of an input that cannot be used."""
-        self.monitors[name].reject(str(error))
-        self.warn(name, str(error))
+        return None
 
     def input_problem(self, now_s: float) -> str | None:
         """Return every input that is missing or stale, or None."""

@@ -25,7 +25,7 @@ from std_srvs.srv import Trigger
 
 from . import messages, proprio
 from .backends import KINDS, open_backend
-from .errors import ModelError, SensorError, TractorError
+from .errors import ModelError, TractorError
 from .kinematics import STOP, Velocity
 from .parameters import param
 from .policy import Decision, Policy
@@ -165,21 +165,13 @@ class SacActorNode(ManagedNode):
     # Inputs
 
     def _on_odom(self, message: Odometry) -> None:
-        try:
-            twist = messages.twist_from_odometry(message)
-        except SensorError as error:
-            self.rejected("odom", error)
-            return
-        if self.accepted("odom", message.header):
+        twist = self.receive("odom", messages.twist_from_odometry, message)
+        if twist is not None:
             self._twist = twist
 
     def _on_scan(self, message: LaserScan) -> None:
-        try:
-            scan = messages.scan_from_message(message)
-        except SensorError as error:
-            self.rejected("scan", error)
-            return
-        if self.accepted("scan", message.header):
+        scan = self.receive("scan", messages.scan_from_message, message)
+        if scan is not None:
             self._scan_features = (
                 proprio.lidar_min(scan, self.robot),
                 proprio.gap_heading(scan, self.robot),
@@ -188,12 +180,8 @@ class SacActorNode(ManagedNode):
     def _on_bev(self, message: Image) -> None:
         if not self.active:
             return
-        try:
-            bev = messages.bev_from_message(message, self.contract)
-        except SensorError as error:
-            self.rejected("bev", error)
-            return
-        if not self.accepted("bev", message.header) or self._problem(steady_s()) is not None:
+        bev = self.receive("bev", self._to_bev, message)
+        if bev is None or self._problem(steady_s()) is not None:
             return
         decision = self._infer(bev)
         if decision is None or not self._drive(decision, message.header.stamp):
@@ -204,6 +192,9 @@ class SacActorNode(ManagedNode):
         self._latest = (sample, steady_s())
         if self._sampler is not None:
             self._sampler.offer(sample)
+
+    def _to_bev(self, message: Image) -> np.ndarray:
+        return messages.bev_from_message(message, self.contract)
 
     def _infer(self, bev: np.ndarray) -> Decision | None:
         """Return the decision, or stop at once; after failures in a row open the model anew."""
