@@ -64,6 +64,11 @@ def test_files_with_only_bev_and_proprio_are_read(tmp_path):
         ({"proprio": None}, "missing .*proprio"),
         ({"contract": np.array("f" * 64)}, "expected contract"),
         ({"bev": np.array([{"a": 1}], dtype=object)}, "pickle"),
+        ({"stamp": np.float64("nan")}, "stamp: expected one integer in ns, found float64"),
+        ({"stamp": np.array("noon")}, "stamp: expected one integer"),
+        ({"stamp": np.complex64(1j)}, "stamp: expected one integer"),
+        ({"stamp": np.datetime64("2025-01-01")}, "stamp: expected one integer"),
+        ({"stamp": np.array([7])}, r"stamp: expected one integer in ns, found int64 .*\(1,\)"),
     ],
 )
 def test_unusable_samples_say_why(tmp_path, members, message):

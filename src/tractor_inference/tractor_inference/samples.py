@@ -134,11 +134,14 @@ def read(path: str | Path, contract: Contract) -> Sample:
             contract.require_same(str(arrays["contract"]), "sample")
         except ContractError as error:
             problems.append(str(error))
+    stamp = arrays.get("stamp")
+    if stamp is not None and (stamp.ndim != 0 or stamp.dtype.kind not in "iu"):
+        problems.append(
+            f"stamp: expected one integer in ns, found {stamp.dtype} of shape {stamp.shape}"
+        )
     if problems:
         raise SampleError(f"{path}: " + "; ".join(problems))
-    stamp = arrays.get("stamp")
-    stamp_ns = int(stamp) if stamp is not None and stamp.ndim == 0 else None
-    return Sample(arrays["bev"], arrays["proprio"], stamp_ns)
+    return Sample(arrays["bev"], arrays["proprio"], None if stamp is None else int(stamp))
 
 
 def list_files(folder: str | Path) -> list[Path]:
