@@ -57,3 +57,28 @@ def test_sections_are_laid_over_the_shared_one(tmp_path):
         "/other:\n  ros__parameters: {a: 9}\n"
     )
     assert parameters.read_file(path, "node") == {"a": 1, "b": 2, "group.c": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/**: foo", r"section /\*\* has no ros__parameters"),
+        ("/**: 0", r"section /\*\* has no ros__parameters"),
+        ("/node: [1]", "section /node has no ros__parameters"),
+        ("node: {ros__parameters: 7}", "section node has no ros__parameters"),
+        ("/**: {ros__parameters: {day: 2025-13-45}}", "not valid YAML"),
+        ("just text", "expected sections of nodes"),
+    ],
+)
+def test_files_of_another_form_are_refused_naming_the_section(tmp_path, text, message):
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=message) as caught:
+        parameters.read_file(path, "node")
+    assert str(path) in str(caught.value)
+
+
+def test_an_empty_section_holds_nothing(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("/**:\nnode:\n  ros__parameters: {a: 1}\n")
+    assert parameters.read_file(path, "node") == {"a": 1}

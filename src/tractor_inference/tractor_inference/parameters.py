@@ -161,7 +161,7 @@ def read_file(path: str | Path, node: str = "") -> dict[str, Any]:
             f"parameter file {path}: cannot be read ({error.strerror}); "
             "give the path of config/sac_rover.yaml"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or no such date
         raise ParameterError(f"parameter file {path}: not valid YAML: {error}") from error
     if not isinstance(document, Mapping):
         raise ParameterError(
@@ -172,8 +172,11 @@ def read_file(path: str | Path, node: str = "") -> dict[str, Any]:
     if node:
         sections += [f"/**/{node}", f"/{node}", node]
     for section in sections:
-        content = document.get(section) or {}
-        if content and not isinstance(content.get("ros__parameters"), Mapping):
+        content = document.get(section)
+        if content is None:
+            continue
+        values = content.get("ros__parameters") if isinstance(content, Mapping) else None
+        if not isinstance(values, Mapping):
             raise ParameterError(f"parameter file {path}: section {section} has no ros__parameters")
-        flat.update(_flatten(content.get("ros__parameters", {})))
+        flat.update(_flatten(values))
     return flat
