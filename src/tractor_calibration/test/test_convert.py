@@ -260,10 +260,10 @@ ANSWERING_CHILD = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from tractor_calibration import validation
+from tractor_inference import onnx_model
 folder = Path(sys.argv[1])
 frames = np.load(folder / "frames.npz")
-session = validation.open_onnx((folder / "model.onnx").read_bytes())
+session = onnx_model.open_session((folder / "model.onnx").read_bytes())
 good = np.stack([
     session.run(["action"], {"bev": b[None], "proprio": p[None]})[0][0]
     for b, p in zip(frames["bev"], frames["proprio"])

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_inference import onnx_model
 from tractor_inference.contract import Contract
 from tractor_inference.samples import Sample
 
-from .validation import onnx_inputs, open_onnx
+from .validation import onnx_inputs
 
 # Held-out frames come in runs spread over the recording, each a stretch of time. A run costs the
 # pool its neighbours, so there are few, and none is short.
@@ -83,12 +84,12 @@ def activation_ranges(
     model.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in inner if name not in present
     )
-    session = open_onnx(model.SerializeToString())
+    session = onnx_model.open_session(model.SerializeToString())
     names = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
     lows, highs = [], []
     for frame in frames:
         inputs = onnx_inputs(contract, frame)
-        tensors = [*inputs.values(), *session.run(names, inputs)]
+        tensors = [*inputs.values(), *onnx_model.run_session(session, names, inputs)]
         lows.append([float(tensor.min()) for tensor in tensors])
         highs.append([float(tensor.max()) for tensor in tensors])
     return np.array(lows), np.array(highs)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_inference import onnx_model
 from tractor_inference.contract import (
     ACTION_OUTPUT,
     BEV_INPUT,
@@ -134,25 +135,6 @@ def gate_problems(metrics: Metrics, gate: Gate) -> list[str]:
     return problems
 
 
-def open_onnx(data: bytes) -> Any:
-    """Open an ONNX in onnxruntime, on one thread so that the same input gives the same bits.
-
-    Raises:
-        ModelError: onnxruntime is missing or cannot run the graph.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ModelError("onnxruntime is not installed: pip install onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises kinds of its own
-        raise ModelError(f"onnxruntime cannot run the ONNX ({error})") from error
-
-
 def onnx_inputs(contract: Contract, frame: Sample) -> dict[str, NDArray[np.float32]]:
     """Return a raw frame as the inputs of the ONNX, proprioception normalised."""
     return {BEV_INPUT: frame.bev[None], PROPRIO_INPUT: normalize(contract, frame.proprio)[None]}
@@ -166,13 +148,13 @@ def reference_actions(
     Raises:
         ModelError: it cannot run the ONNX, or the ONNX itself answers NaN or Inf.
     """
-    session = open_onnx(onnx_data)
-    try:
-        actions = np.concatenate(
-            [session.run([ACTION_OUTPUT], onnx_inputs(contract, frame))[0] for frame in frames]
-        )
-    except Exception as error:  # onnxruntime raises kinds of its own
-        raise ModelError(f"onnxruntime cannot run the ONNX ({error})") from error
+    session = onnx_model.open_session(onnx_data)
+    actions = np.concatenate(
+        [
+            onnx_model.run_session(session, [ACTION_OUTPUT], onnx_inputs(contract, frame))[0]
+            for frame in frames
+        ]
+    )
     if not np.isfinite(actions).all():
         count = int(np.count_nonzero(~np.isfinite(actions).all(axis=1)))
         raise ModelError(

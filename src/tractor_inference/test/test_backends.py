@@ -359,6 +359,30 @@ def test_replacing_the_file_does_not_change_an_open_model(tmp_path, contract, ob
     assert np.array_equal(backend.infer(*observations[0]), before)
 
 
+def misfit(model):
+    """Add a tensor to the action whose shape is known only while running, and does not fit."""
+    nodes = model.graph.node
+    nodes[-1].output[0] = "bounded"
+    nodes.append(helper.make_node("NonZero", ["proprio"], ["places"]))
+    nodes.append(helper.make_node("Cast", ["places"], ["numbers"], to=TensorProto.FLOAT))
+    nodes.append(helper.make_node("Add", ["bounded", "numbers"], ["action"]))
+
+
+def test_an_actor_that_fails_while_running_is_a_model_error(tmp_path, contract, observations):
+    path = write_variant(tmp_path / "actor.onnx", misfit)
+    backend = open_backend("onnx", path, contract)
+    with pytest.raises(ModelError, match="onnxruntime cannot run the ONNX"):
+        backend.infer(*observations[0])
+
+
+def test_what_onnxruntime_refuses_to_open_is_named(monkeypatch):
+    with pytest.raises(ModelError, match=r"mine\.onnx: onnxruntime cannot open it"):
+        onnx_model.open_session(b"junk", "mine.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelError, match="pip install onnxruntime"):
+        onnx_model.open_session(b"junk")
+
+
 # --- rknn
 
 

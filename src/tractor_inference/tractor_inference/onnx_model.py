@@ -1,12 +1,17 @@
-"""What an ONNX file must be to serve as the actor; shared by the converter and the CPU backend."""
+"""The actor as an ONNX file: what it must be, and how onnxruntime opens and runs it.
+
+Shared by the converter and the CPU backend, so that both see the same bits.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from .contract import ACTION_OUTPUT, ACTION_SIZE, Contract
 from .errors import ModelError, raise_all
@@ -125,3 +130,43 @@ def inspect(path: Path, contract: Contract) -> OnnxFacts:
         opset=opset,
         data=data,
     )
+
+
+def open_session(data: bytes, name: str = "the ONNX") -> Any:
+    """Open an ONNX in onnxruntime, on one thread so that the same input gives the same bits.
+
+    The network is small: a second thread saves 0.2 ms and takes a core from the sensors.
+
+    Args:
+        data: the file's content.
+        name: what errors call it.
+
+    Raises:
+        ModelError: onnxruntime is missing or refuses the graph.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError("onnxruntime is not installed: pip install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises kinds of its own, without a common base
+        raise ModelError(f"{name}: onnxruntime cannot open it ({error})") from error
+
+
+def run_session(
+    session: Any, outputs: Sequence[str], inputs: Mapping[str, NDArray]
+) -> list[NDArray]:
+    """Return the named outputs of an open session for one frame.
+
+    Raises:
+        ModelError: onnxruntime fails while it runs.
+    """
+    try:
+        return session.run(list(outputs), dict(inputs))
+    except Exception as error:  # as above
+        raise ModelError(f"onnxruntime cannot run the ONNX ({error})") from error
