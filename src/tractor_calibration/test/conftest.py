@@ -61,6 +61,46 @@ def write_actor(path: Path, gain: float = 0.03, scale: float = 1.0) -> Path:
     return path
 
 
+def edit_actor(path: Path, fault: str) -> Path:
+    """Write the small actor with more nodes before its output.
+
+    `hidden nan` computes a NaN inside and answers numbers, `misfit` fails while it runs, `empty`
+    holds a tensor without elements.
+    """
+    write_actor(path)
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    node = helper.make_node
+    zero = numpy_helper.from_array(np.zeros((1, 1), np.float32))
+    nothing = numpy_helper.from_array(np.zeros(0, np.float32))
+    added = {
+        "hidden nan": [
+            node("Abs", ["bounded"], ["size"]),
+            node("Neg", ["size"], ["negative"]),
+            node("Sqrt", ["negative"], ["root"]),
+            node("IsNaN", ["root"], ["is_nan"]),
+            node("Constant", [], ["zero"], value=zero),
+            node("Where", ["is_nan", "zero", "zero"], ["healed"]),
+            node("Add", ["bounded", "healed"], ["action"]),
+        ],
+        "misfit": [
+            node("NonZero", ["proprio"], ["places"]),
+            node("Cast", ["places"], ["numbers"], to=TensorProto.FLOAT),
+            node("Add", ["bounded", "numbers"], ["action"]),
+        ],
+        "empty": [
+            node("Constant", [], ["nothing"], value=nothing),
+            node("Mul", ["bounded", "scale"], ["action"]),
+        ],
+    }
+    model = onnx.load(path)
+    del model.graph.node[-1]
+    model.graph.node.extend(added[fault])
+    onnx.save(model, path)
+    return path
+
+
 def make_frame(rng: np.random.Generator, stamp_ns: int = 0) -> Sample:
     """Draw one observation: a few walls in each channel, proprioception in its raw ranges."""
     bev = np.zeros((2, 128, 128), np.float32)
@@ -101,6 +141,11 @@ def frame_maker() -> Callable[..., Sample]:
 @pytest.fixture(scope="session")
 def actor_writer() -> Callable[..., Path]:
     return write_actor
+
+
+@pytest.fixture(scope="session")
+def actor_editor() -> Callable[..., Path]:
+    return edit_actor
 
 
 @pytest.fixture

@@ -91,6 +91,24 @@ class TestRefusals:
         assert done.returncode == 3
         assert str(bad) in done.stderr
 
+    @pytest.mark.parametrize("quantize", [["--quantize"], []])
+    def test_an_onnx_that_fails_while_running(
+        self, models, calibration_dir, tmp_path, actor_editor, quantize
+    ):
+        bad = actor_editor(tmp_path / "misfit.onnx", "misfit")
+        output = models / "actor.rknn"
+        done = run(bad, *quantize, "--calibration-dir", calibration_dir, "--output", output)
+        assert done.returncode == 3
+        assert "onnxruntime cannot run the ONNX" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_an_onnx_that_computes_nan(self, models, calibration_dir, tmp_path, actor_editor):
+        bad = actor_editor(tmp_path / "nan.onnx", "hidden nan")
+        output = models / "actor.rknn"
+        done = run(bad, "--quantize", "--calibration-dir", calibration_dir, "--output", output)
+        assert done.returncode == 3
+        assert "NaN or Inf inside" in done.stderr
+
     def test_missing_onnx(self, models):
         done = run(models / "absent.onnx")
         assert done.returncode == 3

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tractor_calibration import selection, toolkit_child
+from tractor_inference.errors import ModelError
 
 
 @given(
@@ -99,3 +100,20 @@ def test_every_tensor_of_the_network_is_measured(tmp_path, contract, actor_write
     assert (lows <= highs).all()
     assert lows[:, 0].tolist() == [0.0] * 3
     assert highs[:, 0].tolist() == [1.0] * 3
+
+
+def test_nan_inside_a_network_that_answers_numbers_is_refused(
+    tmp_path, contract, actor_editor, frame_maker
+):
+    data = actor_editor(tmp_path / "actor.onnx", "hidden nan").read_bytes()
+    frames = [frame_maker(np.random.default_rng(i)) for i in range(3)]
+    with pytest.raises(ModelError, match=r"NaN or Inf inside, in 1 of 19 tensors \(root\)"):
+        selection.activation_ranges(data, contract, frames)
+
+
+def test_empty_tensors_have_no_extremes(tmp_path, contract, actor_editor, frame_maker):
+    data = actor_editor(tmp_path / "actor.onnx", "empty").read_bytes()
+    frames = [frame_maker(np.random.default_rng(i)) for i in range(3)]
+    lows, highs = selection.activation_ranges(data, contract, frames)
+    assert lows.shape == highs.shape == (3, 15)
+    assert np.isfinite(lows).all()

@@ -56,10 +56,9 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """What calibrates (files and frames), what validates and where from; `about` is for readers."""
+    """Files that may calibrate, frames that validate and where from; `about` is for readers."""
 
-    files: tuple[Path, ...]
-    calibration: tuple[Sample, ...]
+    pool: tuple[Path, ...]
     validation: tuple[Sample, ...]
     source: str
     about: dict[str, Any]
@@ -104,9 +103,12 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
     with watch.stage("files"):
         promotion.check_destination(request.output)
     with watch.stage("samples"):
-        frames = _choose_frames(request, facts)
+        frames = _find_frames(request)
     with watch.stage("onnx"):
         reference = validation.reference_actions(facts.data, contract, frames.validation)
+        files = _choose_calibration(request, facts, frames.pool)
+    with watch.stage("samples"):
+        calibration = [samples.read(file, contract) for file in files]
     with contextlib.ExitStack() as stack:
         with watch.stage("files"):
             work = stack.enter_context(promotion.workspace(request.output.parent))
@@ -115,7 +117,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             build_folder = work / "build"
             build_folder.mkdir()
             job = toolkit_child.Job(
-                facts.data, params.target, contract, frames.validation, frames.calibration
+                facts.data, params.target, contract, frames.validation, calibration
             )
             outcome = _run_toolkit(job, build_folder, request.output.stem, params, command)
         with watch.stage("gate"):
@@ -127,16 +129,16 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
         with watch.stage("files"):
             precision = "int8" if request.quantize else "fp16"
             created = datetime.datetime.now(datetime.timezone.utc)
-            result = _describe(request, facts, frames, outcome, metrics)
+            result = _describe(request, facts, frames, files, outcome, metrics)
             result["seconds"] = watch.seconds
             staged = work / request.output.name
             os.replace(outcome.builds[precision].file, staged)
-            _write_manifest(request, facts, frames, outcome, result, staged, created)
+            _write_manifest(request, facts, files, outcome, result, staged, created)
             page = work / f"{request.output.stem}.report.html"
             actions = {name: build.actions[0] for name, build in outcome.builds.items()}
             page.write_text(report.render(result, reference, actions), encoding="utf-8")
             if request.quantize and request.calibration_dir:
-                written = dataset.publish(frames.calibration, contract, request.calibration_dir)
+                written = dataset.publish(calibration, contract, request.calibration_dir)
                 result["rknn_dataset"] = str(written)
             stamp = created.strftime("%Y%m%dT%H%M%SZ")
             with promotion.uninterrupted():
@@ -145,8 +147,8 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
     return result
 
 
-def _choose_frames(request: Request, facts: OnnxFacts) -> Frames:
-    """Check the samples and split them into calibration and validation frames."""
+def _find_frames(request: Request) -> Frames:
+    """Check the samples and split them into a calibration pool and validation frames."""
     folder, params = request.calibration_dir, request.parameters
     if folder is None:
         if request.quantize:
@@ -155,7 +157,7 @@ def _choose_frames(request: Request, facts: OnnxFacts) -> Frames:
                 "calib_*.npz files that the rover saves while it drives"
             )
         return Frames(
-            (), (), tuple(validation.synthetic_frames(request.contract, SYNTHETIC_FRAMES)),
+            (), tuple(validation.synthetic_frames(request.contract, SYNTHETIC_FRAMES)),
             "synthetic frames", dict(found=0, usable=0, rejected=[]),
             ("no samples were given: validated on synthetic frames drawn from the contract",),
         )  # fmt: skip
@@ -169,34 +171,40 @@ def _choose_frames(request: Request, facts: OnnxFacts) -> Frames:
         notes.append(f"{found - usable} of {found} samples excluded, as they were not usable")
     about = dict(found=found, usable=usable, rejected=list(checked.rejected))
 
-    def read(indices: Sequence[int]) -> Iterator[Sample]:
-        return (samples.read(checked.files[i], request.contract) for i in indices)
-
+    pool: list[int] = []
+    held_out: list[int] = []
     if not request.quantize:
-        places = np.linspace(0, usable - 1, min(usable, params.held_out_frames))
         notes.append("without --quantize the samples validate the model and calibrate nothing")
-        frames = tuple(read(places.round().astype(int).tolist()))
-        return Frames((), (), frames, "samples", about, tuple(notes))
-
-    if usable < POOR_SAMPLES:
-        notes.append(f"{usable} usable samples are poor calibration; collect at least 100")
-    wanted = min(params.held_out_frames, int(usable * params.held_out_share))
-    pool, held_out = selection.hold_out(checked.stamps_ns, wanted, params.held_out_separation_s)
-    separate = bool(held_out) and len(pool) >= params.min_samples
-    if not separate:
-        pool = list(range(usable))
-        notes.append("too few samples to hold any out: validated on the calibration frames")
-    ranges = selection.activation_ranges(facts.data, request.contract, read(pool))
-    chosen = sorted(pool[i] for i in selection.by_coverage(*ranges, params.calibration_frames))
-    about["pool"] = len(pool)
+    else:
+        if usable < POOR_SAMPLES:
+            notes.append(f"{usable} usable samples are poor calibration; collect at least 100")
+        wanted = min(params.held_out_frames, int(usable * params.held_out_share))
+        pool, held_out = selection.hold_out(checked.stamps_ns, wanted, params.held_out_separation_s)
+        if not held_out or len(pool) < params.min_samples:
+            pool, held_out = list(range(usable)), []
+            notes.append("too few samples to hold any out: validated on those that may calibrate")
+        about["pool"] = len(pool)
+    spread = np.linspace(0, usable - 1, min(usable, params.held_out_frames))
+    judges = held_out or spread.round().astype(int).tolist()
     return Frames(
-        files=tuple(checked.files[i] for i in chosen),
-        calibration=tuple(read(chosen)),
-        validation=tuple(read(held_out if separate else chosen)),
-        source="held-out samples" if separate else "calibration samples",
+        pool=tuple(checked.files[i] for i in pool),
+        validation=tuple(samples.read(checked.files[i], request.contract) for i in judges),
+        source="held-out samples" if held_out else "samples",
         about=about,
         notes=tuple(notes),
     )
+
+
+def _choose_calibration(
+    request: Request, facts: OnnxFacts, pool: Sequence[Path]
+) -> tuple[Path, ...]:
+    """Choose the files that calibrate, in the order of time; none when there is no pool."""
+    if not pool:
+        return ()
+    frames = (samples.read(file, request.contract) for file in pool)
+    ranges = selection.activation_ranges(facts.data, request.contract, frames)
+    chosen = selection.by_coverage(*ranges, request.parameters.calibration_frames)
+    return tuple(pool[i] for i in sorted(chosen))
 
 
 def _require_enough(request: Request, checked: dataset.CheckedFolder) -> None:
@@ -261,6 +269,7 @@ def _describe(
     request: Request,
     facts: OnnxFacts,
     frames: Frames,
+    files: Sequence[Path],
     outcome: toolkit_child.Outcome,
     metrics: dict[str, Metrics],
 ) -> dict[str, Any]:
@@ -284,7 +293,7 @@ def _describe(
         "onnx": str(request.onnx),
         "onnx_bytes": len(facts.data),
         "toolkit": outcome.toolkit_version,
-        "samples": {**frames.about, "calibration": len(frames.files)},
+        "samples": {**frames.about, "calibration": len(files)},
         "validation": {
             "frames": len(frames.validation),
             "source": frames.source,
@@ -297,7 +306,7 @@ def _describe(
 def _write_manifest(
     request: Request,
     facts: OnnxFacts,
-    frames: Frames,
+    files: Sequence[Path],
     outcome: toolkit_child.Outcome,
     result: dict[str, Any],
     model: Path,
@@ -309,7 +318,7 @@ def _write_manifest(
     def relative(path: Path) -> str:
         return os.path.relpath(path.resolve(), models.resolve())
 
-    calibration_dir = request.calibration_dir if frames.files else None
+    calibration_dir = request.calibration_dir if files else None
     manifest.write(
         manifest.Manifest(
             model=manifest.ModelRecord(
@@ -324,8 +333,7 @@ def _write_manifest(
             calibration=manifest.CalibrationRecord(
                 relative(calibration_dir) if calibration_dir else "",
                 tuple(
-                    manifest.SampleRecord(file.name, manifest.sha256_file(file))
-                    for file in frames.files
+                    manifest.SampleRecord(file.name, manifest.sha256_file(file)) for file in files
                 ),
             ),
             toolkit=manifest.ToolkitRecord(outcome.toolkit_version, outcome.python_version),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tractor_inference import onnx_model
 from tractor_inference.contract import Contract
+from tractor_inference.errors import ModelError
 from tractor_inference.samples import Sample
 
 from .validation import onnx_inputs
@@ -74,7 +75,10 @@ def activation_ranges(
     Frames are taken one at a time, so memory does not grow with their number.
 
     Returns:
-        (n, tensors) minima and maxima.
+        (n, tensors) finite minima and maxima; 0 for a tensor without elements.
+
+    Raises:
+        ModelError: onnxruntime cannot run the ONNX, or a tensor inside it holds NaN or Inf.
     """
     import onnx
 
@@ -90,9 +94,17 @@ def activation_ranges(
     for frame in frames:
         inputs = onnx_inputs(contract, frame)
         tensors = [*inputs.values(), *onnx_model.run_session(session, names, inputs)]
-        lows.append([float(tensor.min()) for tensor in tensors])
-        highs.append([float(tensor.max()) for tensor in tensors])
-    return np.array(lows), np.array(highs)
+        lows.append([float(tensor.min()) if tensor.size else 0.0 for tensor in tensors])
+        highs.append([float(tensor.max()) if tensor.size else 0.0 for tensor in tensors])
+    ranges = np.array(lows), np.array(highs)
+    finite = np.isfinite(ranges).all(axis=(0, 1))
+    if not finite.all():
+        bad = [name for name, good in zip([*inputs, *names], finite) if not good]
+        raise ModelError(
+            f"the ONNX computes NaN or Inf inside, in {len(bad)} of {len(finite)} tensors "
+            f"({', '.join(bad[:4])}), which INT8 cannot hold; export the actor again"
+        )
+    return ranges
 
 
 def by_coverage(lows: NDArray[np.float64], highs: NDArray[np.float64], count: int) -> list[int]:
@@ -104,7 +116,7 @@ def by_coverage(lows: NDArray[np.float64], highs: NDArray[np.float64], count: in
     so the choice is deterministic.
 
     Args:
-        lows, highs: (n, tensors) extremes per frame, n at least 1.
+        lows, highs: (n, tensors) finite extremes per frame, n at least 1.
         count: frames wanted at most, at least 1.
 
     Returns:
