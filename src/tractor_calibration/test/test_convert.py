@@ -246,12 +246,13 @@ CHILDREN = {
 }
 
 
-def request(models, contract, **changes):
+def request(models, contract, calibration_dir=None, **changes):
+    """A request for INT8 when there is a calibration folder, else for FP16."""
     return conversion.Request(
         onnx=models / "actor.onnx",
         output=models / "actor.rknn",
-        quantize=False,
-        calibration_dir=None,
+        quantize=calibration_dir is not None,
+        calibration_dir=calibration_dir,
         contract=contract,
         parameters=ConvertParameters(**changes),
     )
@@ -288,14 +289,15 @@ good = np.stack([
 ])
 actions = np.stack([good, good])
 CHANGE
-np.save(folder / "fp16.npy", actions)
-(folder / "fp16.rknn").write_bytes(b"a model")
-json.dump(
-    {"builds": {"fp16": {"file": "fp16.rknn", "seconds": 1.0, "actions": "fp16.npy"}},
-     "toolkit": "2.5.0", "python": "3"},
-    (folder / "result.json").open("w"),
-)
+builds = {}
+for name in ["fp16", "int8"][: 1 + (folder / "dataset").is_dir()]:
+    np.save(folder / f"{name}.npy", actions)
+    (folder / f"{name}.rknn").write_bytes(b"a model")
+    builds[name] = {"file": f"{name}.rknn", "seconds": 1.0, "actions": f"{name}.npy"}
+json.dump({"builds": builds, "toolkit": "2.5.0", "python": "3"},
+          (folder / "result.json").open("w"))
 """
+ANSWERING = [sys.executable, "-c", ANSWERING_CHILD.replace("CHANGE", "")]
 
 
 @pytest.mark.parametrize(
@@ -316,8 +318,8 @@ def test_a_model_that_disagrees(models, contract, change, sentence):
     assert snapshot(models) == before
 
 
-def test_a_full_disk_at_the_end(models, contract, monkeypatch):
-    before = snapshot(models)
+def test_a_full_disk_at_the_end(models, contract, calibration_dir, monkeypatch):
+    before, samples_before = snapshot(models), snapshot(calibration_dir)
     original = os.replace
 
     def full(source, target):
@@ -326,12 +328,38 @@ def test_a_full_disk_at_the_end(models, contract, monkeypatch):
         original(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    command = [sys.executable, "-c", ANSWERING_CHILD.replace("CHANGE", "")]
     with pytest.raises(conversion.StageError, match="No space") as failed:
-        conversion.convert(request(models, contract), command)
+        conversion.convert(request(models, contract, calibration_dir), ANSWERING)
     monkeypatch.undo()
     assert failed.value.stage == "files"
     assert snapshot(models) == before
+    assert snapshot(calibration_dir) == samples_before
+
+
+def test_a_file_of_the_user_in_rknn_dataset_is_found_before_the_build(
+    models, contract, calibration_dir
+):
+    (calibration_dir / "rknn_dataset").mkdir()
+    (calibration_dir / "rknn_dataset" / "thesis.txt").write_text("mine")
+    before = snapshot(models), snapshot(calibration_dir)
+    with pytest.raises(conversion.StageError, match=r"thesis\.txt") as failed:
+        conversion.convert(request(models, contract, calibration_dir), ["/must/not/start"])
+    assert failed.value.stage == "files"
+    assert (snapshot(models), snapshot(calibration_dir)) == before
+
+
+def test_a_proved_model_is_kept_when_rknn_dataset_cannot_be_written(
+    models, contract, calibration_dir, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tractor_calibration.dataset.publish", full)
+    result = conversion.convert(request(models, contract, calibration_dir), ANSWERING)
+    assert (models / "remote_trained.rknn").read_bytes() == b"a model"
+    assert "rknn_dataset" not in result
+    assert "rknn_dataset was not written" in result["notes"][-1]
+    assert "No space" in result["notes"][-1]
 
 
 @pytest.mark.toolkit

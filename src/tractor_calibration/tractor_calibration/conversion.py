@@ -102,6 +102,8 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
         facts = onnx_model.inspect(request.onnx, contract)
     with watch.stage("files"):
         promotion.check_destination(request.output)
+        if request.quantize and request.calibration_dir:
+            dataset.check_destination(request.calibration_dir)
     with watch.stage("samples"):
         frames = _find_frames(request)
     with watch.stage("onnx"):
@@ -137,13 +139,17 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             page = work / f"{request.output.stem}.report.html"
             actions = {name: build.actions[0] for name, build in outcome.builds.items()}
             page.write_text(report.render(result, reference, actions), encoding="utf-8")
-            if request.quantize and request.calibration_dir:
-                written = dataset.publish(calibration, contract, request.calibration_dir)
-                result["rknn_dataset"] = str(written)
             stamp = created.strftime("%Y%m%dT%H%M%SZ")
             with promotion.uninterrupted():
                 archived = promotion.promote([staged.with_suffix(".json"), page, staged], stamp)
     result["archived"] = [str(path) for path in archived]
+    if request.quantize and request.calibration_dir:
+        # A copy for readers: the model is promoted and proved with or without it.
+        try:
+            written = dataset.publish(calibration, contract, request.calibration_dir)
+            result["rknn_dataset"] = str(written)
+        except (TractorError, OSError) as error:
+            result["notes"].append(f"rknn_dataset was not written: {error}")
     return result
 
 

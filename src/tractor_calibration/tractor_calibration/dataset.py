@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tractor_inference import rknn_toolkit, samples
 from tractor_inference.contract import Contract
-from tractor_inference.errors import SampleError
+from tractor_inference.errors import SampleError, raise_all
 from tractor_inference.samples import Sample
 
 FOLDER = "rknn_dataset"
@@ -51,6 +51,29 @@ def check_folder(folder: Path, contract: Contract) -> CheckedFolder:
     return CheckedFolder(tuple(files), tuple(stamps), tuple(rejected))
 
 
+def check_destination(folder: Path) -> None:
+    """Refuse a folder in which `publish` could not replace `rknn_dataset/`.
+
+    Raises:
+        SampleError: listing every problem; a folder that does not exist has none here.
+    """
+    target = folder / FOLDER
+    problems = []
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        problems.append(f"{target}: expected a folder, found a link or file; move it away")
+    elif foreign := sorted(p.name for p in target.glob("*") if not _OURS.fullmatch(p.name)):
+        problems.append(
+            f"{target}: is generated and about to be replaced, but holds {foreign[:5]}; "
+            "move them to another folder"
+        )
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        problems.append(
+            f"{folder}: expected a folder that can be written, found one that cannot; "
+            "copy the samples to another"
+        )
+    raise_all(SampleError, f"{FOLDER} cannot be written:", problems)
+
+
 def publish(chosen: Sequence[Sample], contract: Contract, folder: Path) -> Path:
     """Replace the folder's `rknn_dataset/` by the chosen samples, as a whole.
 
@@ -58,21 +81,14 @@ def publish(chosen: Sequence[Sample], contract: Contract, folder: Path) -> Path:
         The path of `rknn_dataset`.
 
     Raises:
-        SampleError: `rknn_dataset` holds something that was not generated here.
+        SampleError: `check_destination` refuses the folder.
         OSError: the folder cannot be written.
     """
     target = folder / FOLDER
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.is_symlink() or (target.exists() and not target.is_dir()):
-            raise SampleError(f"{target}: expected a folder, found a link or file; move it away")
-        foreign = sorted(p.name for p in target.glob("*") if not _OURS.fullmatch(p.name))
-        if foreign:
-            raise SampleError(
-                f"{target}: is generated and about to be replaced, but holds {foreign[:5]}; "
-                "move them to another folder"
-            )
+        check_destination(folder)
         with tempfile.TemporaryDirectory(prefix=f".{FOLDER}-", dir=folder) as temporary:
             new, old = Path(temporary, "new"), Path(temporary, "old")
             rknn_toolkit.write_dataset(chosen, contract, new)
