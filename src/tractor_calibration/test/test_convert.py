@@ -318,6 +318,16 @@ def test_a_model_that_disagrees(models, contract, change, sentence):
     assert snapshot(models) == before
 
 
+def test_a_share_too_low_that_few_frames_explain_is_said(models, contract, calibration_dir):
+    source = ANSWERING[-1].replace("np.save(", "actions[:, 0] += 0.06 * (name == 'int8'); np.save(")
+    command = [sys.executable, "-c", source]
+    result = conversion.convert(request(models, contract, calibration_dir), command)
+    frames = result["validation"]["frames"]
+    share = result["validation"]["int8"]["within_0_05"]
+    assert share == (2 * frames - 2) / (2 * frames) < 0.97
+    assert f"{share:.1%} of the INT8 actions within 0.05, less than 97.0%" in result["notes"][-1]
+
+
 def test_a_full_disk_at_the_end(models, contract, calibration_dir, monkeypatch):
     before, samples_before = snapshot(models), snapshot(calibration_dir)
     original = os.replace

@@ -50,7 +50,7 @@ CASES = {
     "outside": lambda out: out * 1.2,
     "constant": lambda out: np.full_like(out, 0.1),
     "mean absolute error": lambda out: np.clip(out + 0.04, -1, 1),
-    "within 0.05": lambda out: np.where(out == 0.25, 0.35, out),
+    "within 0.05": lambda out: np.where(np.abs(out) == 0.5, out + 0.06, out),
 }
 
 
@@ -60,6 +60,32 @@ def test_gates_name_what_is_wrong(sentence):
     metrics = validation.compare(REFERENCE, outputs, outputs.copy())
     problems = validation.gate_problems(metrics, Gate(0.03, 0.97))
     assert any(sentence in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("frames", "outside", "least", "passes"),
+    [
+        (4, 2, 0.97, True),  # one frame never decides
+        (4, 3, 0.97, False),
+        (25, 2, 0.97, True),
+        (25, 3, 0.97, False),
+        (49, 2, 1.0, True),
+        (50, 2, 1.0, False),  # from 100 values on, the share alone
+        (50, 3, 0.97, True),
+        (50, 4, 0.97, False),
+        (200, 12, 0.97, True),
+        (200, 13, 0.97, False),
+        (4, 8, 0.0, True),
+        (1, 2, 0.97, True),
+    ],
+)
+def test_the_share_is_judged_by_no_single_frame(frames, outside, least, passes):
+    reference = np.linspace(-0.9, 0.9, 2 * frames, dtype=np.float32).reshape(frames, 2)
+    outputs = reference.copy()
+    outputs.ravel()[:outside] += 0.06
+    metrics = validation.compare(reference, outputs, outputs)
+    problems = validation.gate_problems(metrics, Gate(0.1, least))
+    assert (problems == []) == passes
 
 
 def test_other_actions_for_the_same_frames_are_refused():

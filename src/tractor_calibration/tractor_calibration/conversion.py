@@ -127,11 +127,12 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
                 name: validation.compare(reference, *build.actions)
                 for name, build in outcome.builds.items()
             }
-            _pass_gates(metrics, params, len(frames.validation))
+            doubts = _pass_gates(metrics, params, len(frames.validation))
         with watch.stage("files"):
             precision = "int8" if request.quantize else "fp16"
             created = datetime.datetime.now(datetime.timezone.utc)
             result = _describe(request, facts, frames, files, outcome, metrics)
+            result["notes"] += doubts
             result["seconds"] = watch.seconds
             staged = work / request.output.name
             os.replace(outcome.builds[precision].file, staged)
@@ -256,7 +257,8 @@ def _run_toolkit(
     return outcome
 
 
-def _pass_gates(metrics: dict[str, Metrics], params: ConvertParameters, frames: int) -> None:
+def _pass_gates(metrics: dict[str, Metrics], params: ConvertParameters, frames: int) -> list[str]:
+    """Refuse builds that are not good enough; return what was let pass for want of frames."""
     gates = {
         "fp16": Gate(params.fp16_max_mae),
         "int8": Gate(params.int8_max_mae, params.int8_min_within_0_05),
@@ -269,6 +271,12 @@ def _pass_gates(metrics: dict[str, Metrics], params: ConvertParameters, frames: 
             problems.append("collect more varied samples, about 100 or more, and convert again")
         heading = f"the {name.upper()} model is not good enough on {frames} frames:"
         raise_all(ModelError, heading, problems)
+    return [
+        f"{found.overall.within_0_05:.1%} of the {name.upper()} actions within 0.05, less than "
+        f"{gates[name].min_within_0_05:.1%}, but {frames} frames are too few to tell; collect more"
+        for name, found in metrics.items()
+        if found.overall.within_0_05 < gates[name].min_within_0_05
+    ]
 
 
 def _describe(
