@@ -16,6 +16,8 @@ import pytest
 from tractor_calibration import conversion
 from tractor_calibration.parameters import ConvertParameters
 from tractor_inference import manifest, samples
+from tractor_inference.backends import open_backend
+from tractor_inference.contract import normalize
 
 COMMAND = [sys.executable, "-m", "tractor_calibration", "convert"]
 
@@ -432,6 +434,24 @@ def test_int8_in_folders_with_a_space(models, calibration_dir, tmp_path, contrac
     assert len(names) == 2 * len(found.calibration.samples) + 1
     assert (models / "actor.rknn").read_bytes() == b"the older model"
     assert "<svg" in (models / "actor_int8.report.html").read_text()
+
+
+@pytest.mark.toolkit
+def test_an_archived_model_runs_in_the_simulator(models, calibration_dir, contract, frame_maker):
+    frame = frame_maker(np.random.default_rng(0))
+    inputs = frame.bev[None], normalize(contract, frame.proprio)[None]
+
+    def answer(model):
+        backend = open_backend("rknn_sim", model, contract)
+        action = backend.infer(*inputs)
+        backend.close()
+        return action
+
+    conversion.convert(request(models, contract, calibration_dir))
+    before = answer(models / "actor.rknn")
+    archived = conversion.convert(request(models, contract, calibration_dir))["archived"]
+    (model,) = (Path(path) for path in archived if path.endswith(".rknn"))
+    np.testing.assert_array_equal(answer(model), before)
 
 
 @pytest.mark.toolkit

@@ -2,12 +2,13 @@
 
 A model is three files with one stem: NAME.rknn, NAME.json (manifest) and NAME.report.html, and the
 link remote_trained.rknn names the one that drives. Files that would be overwritten are kept in
-archive/NAME.<UTC stamp>.*, as hard links, so that NAME.rknn exists at every moment.
+archive/NAME.<UTC stamp>.*; NAME.rknn exists at every moment.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import os
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tractor_inference import manifest
 from tractor_inference.errors import ModelError, raise_all
 
 LINK = "remote_trained.rknn"
@@ -115,45 +117,70 @@ def promote(staged: Sequence[Path], stamp: str) -> list[Path]:
         return archive / f"{stem}.{stamp}{name.removeprefix(stem)}"
 
     stem = staged[-1].stem
-    backups = {name: archived(name, stem) for name in names if (folder / name).exists()}
+    kept = {name: archived(name, stem) for name in names if (folder / name).exists()}
     retired = []
-    if link.is_symlink():
-        backups[LINK] = work / "previous_link"
-    elif link.exists():
+    if link.exists() and not link.is_symlink():
         # A model put there by hand; its manifest goes with it.
         retired = [link_manifest.name] if link_manifest.exists() else []
-        backups |= {name: archived(name, link_manifest.stem) for name in [LINK, *retired]}
-    for backup in filter(os.path.lexists, backups.values()):
-        raise FileExistsError(errno.EEXIST, "the archive has this name already", str(backup))
+        kept |= {name: archived(name, link_manifest.stem) for name in [LINK, *retired]}
+    for path in filter(os.path.lexists, kept.values()):
+        raise FileExistsError(errno.EEXIST, "the archive has this name already", str(path))
+    previous = work / "previous"
+    previous.mkdir()
     new_archive = not archive.exists()
     try:
-        for name, backup in backups.items():
-            backup.parent.mkdir(exist_ok=True)
-            os.link(folder / name, backup, follow_symlinks=False)
+        for name in [*names, LINK, *retired]:
+            if os.path.lexists(folder / name):
+                os.link(folder / name, previous / name, follow_symlinks=False)
+        for name, path in kept.items():
+            _keep(folder / name, path)
         for name in [*names, LINK]:
             os.replace(work / name, folder / name)
         for name in retired:
             (folder / name).unlink()
     except BaseException:
-        _restore(folder, work, [*names, LINK], backups)
+        _restore(folder, work, [*names, LINK])
+        for path in kept.values():
+            path.unlink(missing_ok=True)
         if new_archive:
             with contextlib.suppress(FileNotFoundError):
                 archive.rmdir()
         raise
-    return [backup for backup in backups.values() if backup.parent == archive]
+    return list(kept.values())
 
 
-def _restore(folder: Path, work: Path, written: list[str], backups: dict[str, Path]) -> None:
-    """Put back what a broken promotion has replaced, remove what it has added."""
+def _keep(file: Path, archived: Path) -> None:
+    """Put a file into the archive: linked, but a manifest so that its paths lead where they led."""
+    archived.parent.mkdir(exist_ok=True)
+    if file.suffix == ".json":
+        try:
+            record = manifest.read(file.with_suffix(".rknn"))
+            onnx, calibration = record.onnx, record.calibration
+            moved = dataclasses.replace(
+                record,
+                onnx=dataclasses.replace(onnx, file=_from_archive(onnx.file)),
+                calibration=dataclasses.replace(
+                    calibration, folder=_from_archive(calibration.folder)
+                ),
+            )
+            manifest.write(moved, archived)
+            return
+        except (ModelError, ValueError):  # not a manifest of ours: kept as it is
+            pass
+    os.link(file, archived, follow_symlinks=False)
+
+
+def _from_archive(path: str) -> str:
+    """Return a path relative to the models folder as one relative to its archive."""
+    return os.path.join(os.pardir, path) if path else path
+
+
+def _restore(folder: Path, work: Path, written: list[str]) -> None:
+    """Put back what a broken promotion has replaced or removed, remove what it has added."""
+    previous = work / "previous"
     for name in written:
-        if os.path.lexists(work / name):
-            continue  # it was not moved
-        if name in backups:
-            os.link(backups[name], work / name, follow_symlinks=False)
-            os.replace(work / name, folder / name)
-        else:
+        if not os.path.lexists(work / name) and not os.path.lexists(previous / name):
             (folder / name).unlink(missing_ok=True)
-    for name, backup in backups.items():
-        if not os.path.lexists(folder / name):
-            os.link(backup, folder / name, follow_symlinks=False)
-        backup.unlink(missing_ok=True)
+    for path in previous.iterdir():
+        if not os.path.lexists(work / path.name):  # else it was not moved
+            os.replace(path, folder / path.name)
