@@ -435,6 +435,36 @@ def test_other_failures_to_open_release_the_board(open_on_board, board):
     assert board.released == 3
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("__init__", "rknn-toolkit-lite2 RKNNLite: argument 1 must be str"),
+        ("load_rknn", r"actor\.rknn: load_rknn: argument 1 must be str"),
+        ("init_runtime", r"actor\.rknn: init_runtime: argument 1 must be str"),
+        ("get_sdk_version", r"actor\.rknn: get_sdk_version: argument 1 must be str"),
+    ],
+)
+def test_calls_to_open_that_raise_are_named(open_on_board, board, caplog, call, message):
+    board.raising = (call, "release")
+    with pytest.raises(ModelError, match=message):
+        open_on_board()
+    assert ("release: argument 1 must be str" in caplog.text) == (call != "__init__")
+
+
+def test_an_inference_that_raises_is_named(open_on_board, board, observations):
+    backend = open_on_board()
+    board.raising = ("inference",)
+    with pytest.raises(ModelError, match="backend rknn: inference: argument 1 must be str"):
+        backend.infer(*observations[0])
+
+
+def test_a_release_that_raises_is_logged(open_on_board, board, caplog):
+    backend = open_on_board()
+    board.raising = ("release",)
+    backend.close()
+    assert "rknn-toolkit-lite2 release: argument 1 must be str" in caplog.text
+
+
 @pytest.mark.parametrize("outputs", [None, []])
 def test_no_answer_from_the_npu_is_an_error(open_on_board, board, observations, outputs):
     backend = open_on_board()

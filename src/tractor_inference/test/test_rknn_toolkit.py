@@ -132,3 +132,19 @@ def test_logging_of_the_process_is_left_alone(contract, actor_onnx):
     before = (list(logging.getLogger().handlers), logging.getLogger().level)
     rknn_toolkit.release(rknn_toolkit.build(actor_onnx, contract, target="rk3588", dataset=None))
     assert (list(logging.getLogger().handlers), logging.getLogger().level) == before
+
+
+class RaisingToolkit:
+    def inference(self, **_):
+        raise ValueError("Traceback of the toolkit\n  shape mismatch")
+
+    def release(self):
+        raise ValueError("Traceback of the toolkit\n  already gone")
+
+
+def test_calls_that_raise_are_named(contract, frames, caplog):
+    bev, proprio = frames[0].bev[None], frames[0].proprio[None]
+    with pytest.raises(ModelError, match="rknn-toolkit2 inference: shape mismatch"):
+        rknn_toolkit.simulate(RaisingToolkit(), bev, proprio)
+    rknn_toolkit.release(RaisingToolkit())
+    assert "rknn-toolkit2 release: already gone" in caplog.text

@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.metadata
+import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from .contract import ACTION_OUTPUT, Contract, normalize
 from .errors import ModelError
 from .samples import Sample
+
+log = logging.getLogger(__name__)
 
 DISTRIBUTION = "rknn-toolkit2"
 _INSTALL_HINT = (
@@ -65,14 +68,32 @@ def stdout_to_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def _check(call: str, function: Any, *args: Any, **kwargs: Any) -> None:
-    """Run one toolkit call; -1 and exceptions are both failures."""
+def vendor_call(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return the answer of one call of the vendor's code.
+
+    Raises:
+        ModelError: it raised, whatever it was; names the call.
+    """
     try:
-        with stdout_to_stderr():
-            code = function(*args, **kwargs)
+        return function(*args, **kwargs)
     except Exception as error:  # the toolkit raises ValueError with a traceback as its message
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{DISTRIBUTION} {call}: {lines[-1]}") from error
+        raise ModelError(f"{name}: {lines[-1].strip()}") from error
+
+
+def vendor_release(distribution: str, model: Any) -> None:
+    """Free a model; a failure is logged: it must not hide why the model was given up."""
+    try:
+        with stdout_to_stderr():
+            vendor_call(f"{distribution} release", model.release)
+    except ModelError as error:
+        log.warning("%s", error)
+
+
+def _check(call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Run one toolkit call; -1 and exceptions are both failures."""
+    with stdout_to_stderr():
+        code = vendor_call(f"{DISTRIBUTION} {call}", function, *args, **kwargs)
     if code != 0:
         raise ModelError(f"{DISTRIBUTION} {call}: expected return code 0, found {code}; see stderr")
 
@@ -124,7 +145,7 @@ def build(onnx: Path, contract: Contract, *, target: str, dataset: Path | None) 
     except ImportError as error:
         raise ModelError(f"{_INSTALL_HINT} ({error})") from error
     with stdout_to_stderr():
-        rknn = RKNN(verbose=False)
+        rknn = vendor_call(f"{DISTRIBUTION} RKNN", RKNN, verbose=False)
     try:
         _check(
             "config",
@@ -197,13 +218,13 @@ def simulate(
     Raises:
         ModelError: the simulator gave no answer.
     """
-    outputs = rknn.inference(inputs=[nhwc(bev), proprio], data_format="nhwc")
+    name, inputs = f"{DISTRIBUTION} inference", [nhwc(bev), proprio]
+    outputs = vendor_call(name, rknn.inference, inputs=inputs, data_format="nhwc")
     if not outputs:
-        raise ModelError(f"{DISTRIBUTION} inference: expected one output, found {outputs}")
+        raise ModelError(f"{name}: expected one output, found {outputs}")
     return outputs[0]
 
 
 def release(rknn: Any) -> None:
     """Free what the toolkit holds for a model."""
-    with stdout_to_stderr():
-        rknn.release()
+    vendor_release(DISTRIBUTION, rknn)

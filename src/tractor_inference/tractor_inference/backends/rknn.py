@@ -18,7 +18,6 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from .. import manifest
 from ..contract import Contract
 from ..errors import ModelError
 from ..manifest import Manifest
-from ..rknn_toolkit import nhwc, stdout_to_stderr
+from ..rknn_toolkit import nhwc, stdout_to_stderr, vendor_call, vendor_release
 from .base import Backend
 
 log = logging.getLogger(__name__)
@@ -75,19 +74,19 @@ class RknnBackend(Backend):
             ) from error
         self._frames = 0
         with stdout_to_stderr():
-            self._lite = RKNNLite()
+            self._lite = vendor_call(f"{DISTRIBUTION} RKNNLite", RKNNLite)
             try:
                 self._load(model, data, record)
                 self._start(model, record)
             except BaseException:
-                self._lite.release()
+                self._release()
                 raise
 
     def _load(self, model: Path, data: bytes, record: Manifest) -> None:
         with tempfile.TemporaryDirectory(prefix="rknn_") as folder:
             copy = Path(folder, "model.rknn")
             copy.write_bytes(data)
-            code = self._lite.load_rknn(str(copy))
+            code = vendor_call(f"{model}: load_rknn", self._lite.load_rknn, str(copy))
             if code != 0:
                 raise ModelError(f"{model}: load_rknn: expected 0, found {code}")
             try:
@@ -102,9 +101,12 @@ class RknnBackend(Backend):
             )
 
     def _start(self, model: Path, record: Manifest) -> None:
-        code = self._lite.init_runtime(core_mask=self._lite.NPU_CORE_AUTO)
-        runtime = self._lite.get_sdk_version() or "of unknown version, it did not start"
-        runtime = " ".join(runtime.split())
+        lite = self._lite
+        code = vendor_call(
+            f"{model}: init_runtime", lite.init_runtime, core_mask=lite.NPU_CORE_AUTO
+        )
+        runtime = vendor_call(f"{model}: get_sdk_version", lite.get_sdk_version)
+        runtime = " ".join((runtime or "of unknown version, it did not start").split())
         versions = (
             f"{DISTRIBUTION} {_installed_version()}, librknnrt {runtime}, model built by "
             f"rknn-toolkit2 {record.toolkit.version} for {record.model.target}"
@@ -125,18 +127,17 @@ class RknnBackend(Backend):
         )
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        outputs: Any = self._lite.inference(inputs=[nhwc(bev), proprio])
+        name = f"backend {self.name}: inference"
+        outputs = vendor_call(name, self._lite.inference, inputs=[nhwc(bev), proprio])
         self._frames += 1
         if self._frames % COLLECT_EVERY_FRAMES == 0:
             gc.collect()
         if not outputs:
-            raise ModelError(
-                f"backend rknn: inference: expected one output, found {outputs}; see stderr"
-            )
+            raise ModelError(f"{name}: expected one output, found {outputs}; see stderr")
         return np.asarray(outputs[0], np.float32)
 
     def _release(self) -> None:
-        self._lite.release()
+        vendor_release(DISTRIBUTION, self._lite)
 
 
 def _installed_version() -> str:

@@ -5,6 +5,7 @@ An .rknn of this board holds the bytes of an ONNX file. Tests set the attributes
 
 from __future__ import annotations
 
+import functools
 import os
 import types
 from collections import OrderedDict
@@ -12,8 +13,20 @@ from collections import OrderedDict
 import numpy as np
 
 board = types.SimpleNamespace(
-    load_code=0, init_code=0, platforms=("RK3588",), outputs=None, released=0
+    load_code=0, init_code=0, platforms=("RK3588",), outputs=None, released=0, raising=()
 )
+
+
+def may_raise(method):
+    """Raise instead when the method's name is in `board.raising`."""
+
+    @functools.wraps(method)
+    def call(*args, **kwargs):
+        if method.__name__ in board.raising:
+            raise TypeError("Traceback of the binding\n  argument 1 must be str")
+        return method(*args, **kwargs)
+
+    return call
 
 
 class RKNNLite:
@@ -25,10 +38,12 @@ class RKNNLite:
     NPU_CORE_0_1_2 = 7
     NPU_CORE_ALL = 0xFFFF
 
+    @may_raise
     def __init__(self, verbose=False, verbose_file=None):
         self.rknn_data = None
         self.rknn_runtime = None
 
+    @may_raise
     def load_rknn(self, path, key_path=None):
         if not os.path.exists(path):
             return -1
@@ -43,6 +58,7 @@ class RKNNLite:
         os.write(1, b"Target platforms supported by this RKNN model\n")
         return OrderedDict(support_target_platform=list(board.platforms))
 
+    @may_raise
     def init_runtime(self, target=None, device_id=None, async_mode=False, core_mask=NPU_CORE_AUTO):
         import onnxruntime
 
@@ -55,6 +71,7 @@ class RKNNLite:
             )
         return board.init_code
 
+    @may_raise
     def inference(
         self,
         inputs,
@@ -80,11 +97,13 @@ class RKNNLite:
         except Exception:
             return None
 
+    @may_raise
     def get_sdk_version(self):
         if self.rknn_runtime is None:
             return None
         return "API version: 2.5.0 (fake)\nDRV version: 0.9.8"
 
+    @may_raise
     def release(self):
         board.released += 1
         self.rknn_runtime = None
