@@ -9,11 +9,10 @@ from launch_ros.substitutions import ExecutableInPackage
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 ARGUMENTS = (
-    ("model", None, "The actor to convert, an .onnx file.", None),
-    ("output", "", "The .rknn file to write; empty: beside the model.", None),
-    ("quantize", "false", "Build INT8 from the samples; otherwise FP16.", ("true", "false")),
-    ("calibration_dir", "", "Folder of samples; needed to quantize.", None),
-    ("params_file", str(CONFIG / "sac_rover.yaml"), "The shared parameter file.", None),
+    ("onnx", None, "The actor to convert, an .onnx file."),
+    ("calibration_dir", "", "Folder of samples to build INT8 from; empty: FP16."),
+    ("output", "", "The .rknn file to write; empty: beside the actor."),
+    ("params_file", str(CONFIG / "sac_rover.yaml"), "The shared parameter file."),
 )
 
 
@@ -24,13 +23,12 @@ def _ended(event, context):
 
 def _convert(context):
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    command = [ExecutableInPackage("convert", "tractor_calibration"), given["model"]]
+    command = [ExecutableInPackage("convert", "tractor_calibration"), given["onnx"]]
     command += ["--params", given["params_file"]]
-    for name, option in (("output", "--output"), ("calibration_dir", "--calibration-dir")):
-        if given[name]:
-            command += [option, given[name]]
-    if given["quantize"] == "true":
-        command.append("--quantize")
+    if given["calibration_dir"]:
+        command += ["--quantize", "--calibration-dir", given["calibration_dir"]]
+    if given["output"]:
+        command += ["--output", given["output"]]
     return [ExecuteProcess(cmd=command, name="convert", output="screen", on_exit=_ended)]
 
 
@@ -39,10 +37,8 @@ def generate_launch_description():
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(
-                    name, default_value=default, description=text, choices=choices
-                )
-                for name, default, text, choices in ARGUMENTS
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, default, text in ARGUMENTS
             ),
             OpaqueFunction(function=_convert),
         ]

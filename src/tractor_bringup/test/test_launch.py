@@ -19,7 +19,7 @@ ARGUMENTS = {
         "use_sim_time", "log_level",
     },
     "sim": {"params_file", "world_seed", "namespace", "use_sim_time", "log_level"},
-    "convert": {"model", "output", "quantize", "calibration_dir", "params_file"},
+    "convert": {"onnx", "calibration_dir", "output", "params_file"},
 }  # fmt: skip
 START_LIMIT_S = 40.0
 
@@ -149,7 +149,7 @@ def test_refused_parameters_end_the_launch(repository, workspace, tmp_path):
 @pytest.mark.slow
 def test_a_failed_conversion_fails_the_launch(workspace, tmp_path):
     log = tmp_path / "launch.log"
-    arguments = ["convert.launch.py", "model:=missing.onnx"]
+    arguments = ["convert.launch.py", "onnx:=missing.onnx"]
     assert launch(arguments, workspace, log).wait(timeout=START_LIMIT_S) == 1
     assert "missing.onnx" in log.read_text()
     assert "convert ended with exit code" in log.read_text()
