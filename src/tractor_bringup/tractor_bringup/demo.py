@@ -180,13 +180,11 @@ class Progress:
             print()
 
 
-def set_ros_environment(params: Path) -> None:
+def set_ros_environment() -> None:
     """Set a ROS domain of the demo's own, loopback only, and the transport profile."""
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
-    os.environ.setdefault(
-        "FASTRTPS_DEFAULT_PROFILES_FILE", str((params.parent / "fastdds.xml").resolve())
-    )
+    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(paths.config_file("fastdds.xml")))
 
 
 def drive(options: Options, label: str, backend: str, model: Path, keep: int) -> Drive:
@@ -323,7 +321,7 @@ def run(options: Options) -> None:
 
     started_s = time.monotonic()
     actor = prepare(options)
-    set_ros_environment(options.params)
+    set_ros_environment()
     print("1/4 driving with the ONNX actor and sampling")
     onnx = drive(options, "onnx", "onnx", actor, options.wanted_samples)
     print("2/4 converting to INT8 with rknn-toolkit2")
