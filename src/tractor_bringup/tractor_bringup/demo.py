@@ -27,8 +27,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tractor_inference import contract as contract_module
 from tractor_inference import paths, samples
 from tractor_inference.errors import TractorError
+
+from . import demo_report
+from .demo_report import Drive
 
 REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
 # Any seeds do; these are none of those that the reference actor was made or judged with.
@@ -52,15 +56,6 @@ class Options:
     recordings: Path | None
     seconds: float
     wanted_samples: int
-
-
-@dataclasses.dataclass
-class Drive:
-    """One drive with one model: a result per world, latencies (ms) of every moving command."""
-
-    label: str
-    runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    latencies_ms: list[float] = dataclasses.field(default_factory=list)
 
 
 class Processes:
@@ -195,7 +190,7 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
         backend, model: as the actor's parameters take them.
         keep: samples to collect; 0 collects none.
     """
-    result = Drive(label)
+    result = Drive()
     processes = Processes(options)
     monitor = Monitor()
     folder = options.output / "calibration_data"
@@ -317,8 +312,6 @@ def prepare(options: Options) -> Path:
 
 def run(options: Options) -> None:
     """Run the whole demo."""
-    from . import demo_report
-
     started_s = time.monotonic()
     actor = prepare(options)
     set_ros_environment()
@@ -329,11 +322,15 @@ def run(options: Options) -> None:
     print("3/4 driving again with the INT8 model in the toolkit's simulator")
     int8 = drive(options, "int8", "rknn_sim", Path(conversion["model"]), 0)
     print("4/4 comparing")
-    comparison = demo_report.compare(options, actor, conversion, onnx, int8)
+    contract = contract_module.load(options.params)
+    drives = {"onnx": onnx, "int8": int8}
+    comparison = demo_report.compare(contract, options.output, actor, conversion, drives)
     seconds = time.monotonic() - started_s
     summary = demo_report.summarise(comparison, seconds)
     (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (options.output / "report.html").write_text(demo_report.render(options, comparison, summary))
+    source = "recorded sensors" if options.recordings else "the simulated rover"
+    page = demo_report.render(contract, source, comparison, summary)
+    (options.output / "report.html").write_text(page)
     print(demo_report.table(summary))
     print(f"report: {options.output / 'report.html'}   figures: {options.output / 'summary.json'}")
 

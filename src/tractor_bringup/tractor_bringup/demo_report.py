@@ -11,21 +11,25 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import contract as contract_module
 from tractor_inference import samples
 from tractor_inference.backends import open_backend
-from tractor_inference.contract import normalize
-
-if TYPE_CHECKING:
-    from .demo import Drive, Options
+from tractor_inference.contract import Contract, normalize
 
 COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
 NAMES = {"onnx": "ONNX", "int8": "INT8"}
+
+
+@dataclasses.dataclass
+class Drive:
+    """One drive with one model: a result per world, latencies (ms) of every moving command."""
+
+    runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    latencies_ms: list[float] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +62,22 @@ def stderr_to(path: Path) -> Iterator[None]:
 
 
 def compare(
-    options: Options, actor: Path, conversion: dict[str, Any], onnx: Drive, int8: Drive
+    contract: Contract,
+    output: Path,
+    actor: Path,
+    conversion: dict[str, Any],
+    drives: dict[str, Drive],
 ) -> Comparison:
-    """Run both models over the kept samples, beside what was measured while driving."""
-    contract = contract_module.load(options.params)
-    files = samples.list_files(options.output / "calibration_data")
+    """Run both models over the kept samples, beside what was measured while driving.
+
+    Args:
+        contract: of the models and the samples.
+        output: the demo's folder, with calibration_data/ and logs/.
+        actor: the ONNX file.
+        conversion: what the converter printed.
+        drives: by label, `onnx` and `int8`.
+    """
+    files = samples.list_files(output / "calibration_data")
     frames = [samples.read(path, contract) for path in files]
     actions = {}
     for label, kind, model in (
@@ -70,7 +85,7 @@ def compare(
         ("int8", "rknn_sim", Path(conversion["model"])),
     ):
         # The toolkit prints pages while it builds.
-        with stderr_to(options.output / "logs" / "compare.log"):
+        with stderr_to(output / "logs" / "compare.log"):
             backend = open_backend(kind, model, contract)
             outputs = [
                 backend.infer(f.bev[None], normalize(contract, f.proprio)[None]) for f in frames
@@ -78,7 +93,6 @@ def compare(
             backend.close()
         actions[label] = np.concatenate(outputs)
     busiest = max(frames, key=lambda f: min(f.bev[0].sum(), f.bev[1].sum()))
-    drives = {"onnx": onnx, "int8": int8}
     return Comparison(conversion, drives, actions, busiest.bev, len(frames))
 
 
@@ -243,9 +257,8 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } p { max-widt
 """
 
 
-def render(options: Options, found: Comparison, summary: dict[str, Any]) -> str:
-    """Return the report as one HTML page."""
-    contract = contract_module.load(options.params)
+def render(contract: Contract, source: str, found: Comparison, summary: dict[str, Any]) -> str:
+    """Return the report as one HTML page; `source` says what the drives used."""
     body = "".join(
         f"<tr><td>{html.escape(what)}</td><td>{onnx}</td><td>{int8}</td></tr>"
         for what, onnx, int8 in rows(summary)
@@ -254,7 +267,6 @@ def render(options: Options, found: Comparison, summary: dict[str, Any]) -> str:
         lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m), 2, 8.4, 4.4
     )
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in found.conversion["notes"])
-    source = "recorded sensors" if options.recordings else "the simulated rover"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Rover demo</title><style>{STYLE}</style></head>
 <body>
