@@ -1,22 +1,92 @@
 """The main job, shortened: simulated or recorded sensors, samples, INT8, drive again, report."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
-
-pytestmark = [pytest.mark.slow, pytest.mark.ros, pytest.mark.toolkit]
 
 KEYS = {"samples", "onnx_bytes", "fp16_bytes", "int8_bytes", "int8_mae", "int8_within_0_05"}
 PAIRS = ("distance_m", "collisions", "latency_ms_p50", "latency_ms_p99")
 
 
+def command(*arguments):
+    return [sys.executable, "-m", "tractor_bringup.demo", *map(str, arguments)]
+
+
 def run_demo(*arguments):
-    command = [sys.executable, "-m", "tractor_bringup.demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=570, check=False)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=570)
 
 
+def wait_for(condition, limit_s=60.0):
+    deadline_s = time.monotonic() + limit_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline_s, f"not reached within {limit_s} s"
+        time.sleep(0.1)
+    return value
+
+
+def running(output):
+    """Return the nodes that drive now, by name: the processes of the demo with this output."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+            marked = f"DEMO_TEST={output}".encode() in (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if marked and "--ros-args" in words:
+            found[words[words.index("-m") + 1].rpartition(".")[2]] = int(folder.name)
+    return found
+
+
+@pytest.fixture
+def driving(tmp_path, actor_onnx):
+    """A demo that drives, the folder of its output, and the numbers of its processes by name."""
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    output = tmp_path / "out"
+    with (tmp_path / "printed").open("wb") as printed:
+        demo = subprocess.Popen(
+            command("--output", output, "--model", actor_onnx),
+            env=os.environ | {"DEMO_TEST": str(output)}, stdout=printed, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def passes_commands():
+        assert demo.poll() is None, (tmp_path / "printed").read_text()
+        return any("passing commands" in log.read_text() for log in output.glob("logs/*guard.log"))
+
+    try:
+        wait_for(passes_commands)
+        yield demo, output, running(output)
+    finally:
+        demo.kill()
+        demo.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
+)
+def test_nothing_drives_on_when_the_demo_ends(driving, number, status):
+    demo, output, nodes = driving
+    assert set(nodes) == {"bev_builder_node", "sac_actor_node", "cmd_guard_node", "sim_node"}
+    demo.send_signal(number)
+    assert demo.wait(30) == status
+    # What a killed demo leaves ends by itself.
+    wait_for(lambda: not running(output), 10.0 if status < 0 else 0.0)
+    printed = (output.parent / "printed").read_text()
+    assert "Traceback" not in printed
+    assert status < 0 or "interrupted" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+@pytest.mark.toolkit
 @pytest.mark.parametrize("source", ["sim", "recordings"])
 def test_the_whole_loop_ends_with_a_report(tmp_path, source):
     output = tmp_path / "out"

@@ -39,6 +39,8 @@ REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
 WORLD_SEEDS = (2_000_001, 2_000_002, 2_000_003)
 MORE_SEEDS = tuple(range(2_000_004, 2_000_012))
 MARKER = ".made_by_demo"
+# As in the launch files: nothing may outlive the demo, however the demo ends.
+STOP_WITH_DEMO = ("setpriv", "--pdeathsig", "INT")
 PARTS = ("calibration_data", "models", "runs", "logs", "summary.json", "report.html")
 
 
@@ -59,24 +61,33 @@ class Options:
 
 
 class Processes:
-    """Nodes as processes of their own; each logs to a file, all are ended by SIGINT."""
+    """Nodes and commands as processes of their own; each logs to a file and ends by SIGINT."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._running: dict[str, tuple[subprocess.Popen, Path]] = {}
 
-    def start(self, name: str, module: str, **parameters: Any) -> subprocess.Popen:
-        """Start a node with the shared parameter file and overrides of its own parameters."""
-        command = [sys.executable, "-m", module, "--ros-args"]
-        command += ["--params-file", str(self._options.params.resolve())]
-        for key, value in parameters.items():
-            command += ["-p", f"{name}:{key}:={json.dumps(value)}"]
+    def start(self, name: str, *arguments: str, stdout: int | None = None) -> subprocess.Popen:
+        """Start Python with these arguments; without `stdout` all output goes to the log."""
         folder = log_folder(self._options)
         log = folder / f"{len(os.listdir(folder)):02}_{name}.log"
         with log.open("wb") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                [*STOP_WITH_DEMO, sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file if stdout is None else stdout,
+                stderr=file,
+            )
         self._running[name] = (process, log)
         return process
+
+    def start_node(self, name: str, module: str, **parameters: Any) -> subprocess.Popen:
+        """Start a node with the shared parameter file and overrides of its own parameters."""
+        arguments = ["-m", module, "--ros-args"]
+        arguments += ["--params-file", str(self._options.params.resolve())]
+        for key, value in parameters.items():
+            arguments += ["-p", f"{name}:{key}:={json.dumps(value)}"]
+        return self.start(name, *arguments)
 
     def check(self) -> None:
         """Raise DemoError with the end of its log when a node ended that should run."""
@@ -97,6 +108,10 @@ class Processes:
                 process.kill()
                 process.wait()
 
+    def close(self) -> None:
+        """End all."""
+        self.stop()
+
 
 def log_folder(options: Options) -> Path:
     """Return the folder of the logs."""
@@ -116,19 +131,24 @@ class Monitor:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import TwistStamped
-        from rclpy.executors import ExternalShutdownException
+        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
 
         self._rclpy = rclpy
-        rclpy.init()
+        # Signals are the demo's: rclpy's own handlers would only end the monitor.
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node("demo_monitor")
         self._node.create_subscription(TwistStamped, "cmd_vel", self._on_command, 10)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.latencies_ms: list[float] = []
         self.states: dict[str, str] = {}
 
+        executor = SingleThreadedExecutor()
+        executor.add_node(self._node)
+
         def spin() -> None:
             with contextlib.suppress(ExternalShutdownException):
-                rclpy.spin(self._node)
+                executor.spin()
 
         self._thread = threading.Thread(target=spin, daemon=True)
         self._thread.start()
@@ -145,7 +165,7 @@ class Monitor:
 
     def close(self) -> None:
         """Stop listening."""
-        self._rclpy.shutdown()
+        self._rclpy.try_shutdown()
         self._thread.join()
 
 
@@ -191,17 +211,18 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
         keep: samples to collect; 0 collects none.
     """
     result = Drive()
-    processes = Processes(options)
-    monitor = Monitor()
     folder = options.output / "calibration_data"
     progress = Progress(keep, "samples") if keep else Progress(len(WORLD_SEEDS), "worlds")
-    try:
-        processes.start("bev_builder", "tractor_inference.bev_builder_node")
-        processes.start(
+    with (
+        contextlib.closing(Monitor()) as monitor,
+        contextlib.closing(Processes(options)) as processes,
+    ):
+        processes.start_node("bev_builder", "tractor_inference.bev_builder_node")
+        processes.start_node(
             "sac_actor", "tractor_inference.sac_actor_node", backend=backend, model=str(model),
             calibration_dir=str(folder), sample_keep=keep, enable_stamped_cmd_vel=True,
         )  # fmt: skip
-        processes.start(
+        processes.start_node(
             "cmd_guard", "tractor_inference.cmd_guard_node", enable_stamped_cmd_vel=True
         )
         scenes: Sequence[int] = WORLD_SEEDS if options.recordings is None else (0,)
@@ -228,9 +249,6 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
                 f"expected {keep} samples, kept {kept}; see {log_folder(options)} and the actor's "
                 f"state: {monitor.states.get('sac_actor', 'none')}"
             )
-    finally:
-        processes.stop()
-        monitor.close()
     result.latencies_ms = monitor.latencies_ms
     if not result.latencies_ms:
         raise DemoError(
@@ -255,7 +273,7 @@ def _one_scene(
             "world_seed": seed, "duration_s": options.seconds, "result_file": str(result_file),
             "enable_stamped_cmd_vel": True,
         }  # fmt: skip
-    process = processes.start(name, module, **parameters)
+    process = processes.start_node(name, module, **parameters)
     deadline_s = time.monotonic() + 60.0 + 4.0 * options.seconds
     while process.poll() is None:
         processes.check()
@@ -273,15 +291,14 @@ def _one_scene(
 
 def convert(options: Options, actor: Path) -> dict[str, Any]:
     """Convert the actor to INT8 with the kept samples by the suite's own command."""
-    command = [sys.executable, "-m", "tractor_calibration", "convert", str(actor), "--quantize"]
+    command = ["-m", "tractor_calibration", "convert", str(actor), "--quantize"]
     command += ["--calibration-dir", str(options.output / "calibration_data")]
     command += ["--params", str(options.params), "--json"]
-    log = log_folder(options) / "convert.log"
-    with log.open("wb") as file:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, check=False)
-    if done.returncode != 0:
-        raise DemoError(f"convert ended with status {done.returncode}; {tail(log)}")
-    return json.loads(done.stdout)
+    with contextlib.closing(Processes(options)) as processes:
+        process = processes.start("convert", *command, stdout=subprocess.PIPE)
+        printed, _ = process.communicate()
+        processes.check()
+    return json.loads(printed)
 
 
 def prepare(options: Options) -> Path:
@@ -368,6 +385,9 @@ def _options(argv: Sequence[str] | None) -> Options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    # SIGTERM ends the demo as Ctrl-C does: what it started ends first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         run(_options(argv))
     except TractorError as error:
