@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import random
 import shutil
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,14 @@ from . import demo_report
 from .demo_report import Drive
 
 REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
-# Any seeds do; these are none of those that the reference actor was made or judged with.
-WORLD_SEEDS = (2_000_001, 2_000_002, 2_000_003)
-MORE_SEEDS = tuple(range(2_000_004, 2_000_012))
+# Any seeds do; none from here on are those that the reference actor was made or judged with.
+FIRST_SEED = 2_000_001
+WORLDS, MOST_WORLDS = 3, 11
 MARKER = ".made_by_demo"
 # As in the launch files: nothing may outlive the demo, however the demo ends.
 STOP_WITH_DEMO = ("setpriv", "--pdeathsig", "INT")
+# The toolkit's simulator builds its model anew before the actor is ready.
+START_LIMIT_S = 120.0
 PARTS = ("calibration_data", "models", "runs", "logs", "summary.json", "report.html")
 
 
@@ -58,6 +61,16 @@ class Options:
     recordings: Path | None
     seconds: float
     wanted_samples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A simulated world that writes its result and ends, or the recordings without end."""
+
+    node: str
+    parameters: dict[str, Any]
+    note: str
+    result_file: Path | None
 
 
 class Processes:
@@ -95,6 +108,10 @@ class Processes:
             if process.poll() not in (None, 0):
                 raise DemoError(f"{name} ended with status {process.returncode}; {tail(log)}")
 
+    def tail(self, name: str) -> str:
+        """Return the end of the log of a running process for an error message."""
+        return tail(self._running[name][1])
+
     def stop(self, *names: str) -> None:
         """End the named nodes, or all, and wait for them."""
         chosen = [self._running.pop(name) for name in names or tuple(self._running)]
@@ -131,10 +148,11 @@ class Monitor:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import TwistStamped
+        from lifecycle_msgs.srv import GetState
         from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
         from rclpy.signals import SignalHandlerOptions
 
-        self._rclpy = rclpy
+        self._rclpy, self._get_state = rclpy, GetState
         # Signals are the demo's: rclpy's own handlers would only end the monitor.
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node("demo_monitor")
@@ -142,7 +160,7 @@ class Monitor:
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.latencies_ms: list[float] = []
         self.states: dict[str, str] = {}
-
+        self._clients: dict[str, Any] = {}
         executor = SingleThreadedExecutor()
         executor.add_node(self._node)
 
@@ -162,6 +180,17 @@ class Monitor:
     def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
             self.states[status.name] = status.message
+
+    def life_cycle_state(self, node: str) -> str:
+        """Ask a managed node for its state, such as `active`; empty when none comes within 1 s."""
+        if node not in self._clients:
+            self._clients[node] = self._node.create_client(self._get_state, f"{node}/get_state")
+        if not self._clients[node].wait_for_service(1.0):
+            return ""
+        answered = threading.Event()
+        future = self._clients[node].call_async(self._get_state.Request())
+        future.add_done_callback(lambda _: answered.set())
+        return future.result().current_state.label if answered.wait(1.0) else ""
 
     def close(self) -> None:
         """Stop listening."""
@@ -203,7 +232,7 @@ def set_ros_environment() -> None:
 
 
 def drive(options: Options, label: str, backend: str, model: Path, keep: int) -> Drive:
-    """Drive all worlds, or the recordings, with one model.
+    """Drive all worlds, or the looped recordings, with one model.
 
     Args:
         label: names the files of the drive.
@@ -212,7 +241,9 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
     """
     result = Drive()
     folder = options.output / "calibration_data"
-    progress = Progress(keep, "samples") if keep else Progress(len(WORLD_SEEDS), "worlds")
+    scenes = WORLDS if options.recordings is None else 1
+    total_s = max(1, round(scenes * options.seconds))
+    progress = Progress(keep, "samples") if keep else Progress(total_s, "s")
     with (
         contextlib.closing(Monitor()) as monitor,
         contextlib.closing(Processes(options)) as processes,
@@ -225,24 +256,26 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
         processes.start_node(
             "cmd_guard", "tractor_inference.cmd_guard_node", enable_stamped_cmd_vel=True
         )
-        scenes: Sequence[int] = WORLD_SEEDS if options.recordings is None else (0,)
-        for number, seed in enumerate((*scenes, *MORE_SEEDS)):
+        progress.show(0, "starting")
+        for name in ("bev_builder", "sac_actor"):
+            _wait_until_active(name, processes, monitor)
+        for number in range(MOST_WORLDS):
             kept = len(samples.list_files(folder))
-            if number >= len(scenes) and kept >= keep:
+            if number >= scenes and kept >= keep:
                 break
-            note = f"world {number + 1}" if options.recordings is None else "recordings"
-            run = _one_scene(
-                options, processes, monitor, label, seed,
-                lambda note=note, number=number: progress.show(
-                    len(samples.list_files(folder)) if keep else number, note
-                ),
-            )  # fmt: skip
-            if number < len(scenes):
-                result.runs.append(run)
-            if not keep:
-                progress.show(number + 1, note)
-        kept = len(samples.list_files(folder))
-        progress.show(kept if keep else len(scenes), "done")
+            scene = _scene(options, label, number)
+            # Even a slow machine that keeps one frame in sixty is in time.
+            limit_s = 60.0 + 4.0 * options.seconds + 2.0 * keep
+            for moved_s in _play(scene, processes, monitor, limit_s):
+                kept = len(samples.list_files(folder))
+                driven_s = number * options.seconds + min(moved_s, options.seconds)
+                progress.show(kept if keep else int(driven_s), scene.note)
+                if options.recordings and moved_s >= options.seconds and kept >= keep:
+                    break
+            processes.stop(scene.node)
+            if scene.result_file is not None and number < scenes:
+                result.runs.append(json.loads(scene.result_file.read_text()))
+        progress.show(kept if keep else total_s, "done")
         progress.end()
         if kept < keep:
             raise DemoError(
@@ -258,35 +291,56 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
     return result
 
 
-def _one_scene(
-    options: Options, processes: Processes, monitor: Monitor, label: str, seed: int, tick: Any
-) -> dict[str, Any]:
-    """Run one world, or the recordings once, to its end and return its result."""
+def _wait_until_active(name: str, processes: Processes, monitor: Monitor) -> None:
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while True:
+        processes.check()
+        problem = monitor.states.get(name, "no diagnostics")
+        state = monitor.life_cycle_state(name)
+        if state == "active":
+            return
+        # The node would try again, but what it cannot open now will not come.
+        failed = state == "unconfigured" and problem not in ("no diagnostics", "not configured")
+        if failed or time.monotonic() > deadline_s:
+            raise DemoError(f"{name} is not ready to drive: {problem}; {processes.tail(name)}")
+        time.sleep(0.1)
+
+
+def _scene(options: Options, label: str, number: int) -> Scene:
     if options.recordings is not None:
-        name, module = "replay", "tractor_sim.replay_node"
-        parameters: dict[str, Any] = {"folder": str(options.recordings.resolve())}
-        result_file = None
-    else:
-        name, module = "sim", "tractor_sim.sim_node"
-        result_file = options.output / "runs" / f"{label}_{seed}.json"
-        parameters = {
-            "world_seed": seed, "duration_s": options.seconds, "result_file": str(result_file),
-            "enable_stamped_cmd_vel": True,
-        }  # fmt: skip
-    process = processes.start_node(name, module, **parameters)
-    deadline_s = time.monotonic() + 60.0 + 4.0 * options.seconds
+        parameters: dict[str, Any] = {"folder": str(options.recordings.resolve()), "loop": True}
+        return Scene("replay", parameters, "recordings", None)
+    note = f"world {number + 1} of {WORLDS}"
+    if number >= WORLDS:
+        note = f"world {number + 1}, for more samples"
+    seed = FIRST_SEED + number
+    result_file = options.output / "runs" / f"{label}_{seed}.json"
+    parameters = {
+        "world_seed": seed, "duration_s": options.seconds, "result_file": str(result_file),
+        "enable_stamped_cmd_vel": True,
+    }  # fmt: skip
+    return Scene("sim", parameters, note, result_file)
+
+
+def _play(scene: Scene, processes: Processes, monitor: Monitor, limit_s: float) -> Iterator[float]:
+    """Start a scene; until its node ends yield for how long commands moved the rover, s."""
+    heard = len(monitor.latencies_ms)
+    process = processes.start_node(scene.node, f"tractor_sim.{scene.node}_node", **scene.parameters)
+    started_s = time.monotonic()
+    moving_since_s = math.inf
     while process.poll() is None:
         processes.check()
-        if time.monotonic() > deadline_s:
+        now_s = time.monotonic()
+        if now_s - started_s > limit_s:
             raise DemoError(
-                f"{name} did not end in time; the actor's state: "
+                f"{scene.node} did not end within {limit_s:.0f} s; the actor's state: "
                 f"{monitor.states.get('sac_actor', 'none')}"
             )
-        tick()
+        if len(monitor.latencies_ms) > heard:
+            moving_since_s = min(moving_since_s, now_s)
+        yield max(0.0, now_s - moving_since_s)
         time.sleep(0.2)
     processes.check()
-    processes.stop(name)
-    return json.loads(result_file.read_text()) if result_file else {}
 
 
 def convert(options: Options, actor: Path) -> dict[str, Any]:
