@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tractor_bringup import demo
+
 KEYS = {"samples", "onnx_bytes", "fp16_bytes", "int8_bytes", "int8_mae", "int8_within_0_05"}
 PAIRS = ("distance_m", "collisions", "latency_ms_p50", "latency_ms_p99")
 
@@ -50,21 +52,21 @@ def driving(tmp_path, actor_onnx):
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     output = tmp_path / "out"
     with (tmp_path / "printed").open("wb") as printed:
-        demo = subprocess.Popen(
+        process = subprocess.Popen(
             command("--output", output, "--model", actor_onnx),
             env=os.environ | {"DEMO_TEST": str(output)}, stdout=printed, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def passes_commands():
-        assert demo.poll() is None, (tmp_path / "printed").read_text()
+        assert process.poll() is None, (tmp_path / "printed").read_text()
         return any("passing commands" in log.read_text() for log in output.glob("logs/*guard.log"))
 
     try:
         wait_for(passes_commands)
-        yield demo, output, running(output)
+        yield process, output, running(output)
     finally:
-        demo.kill()
-        demo.wait()
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
@@ -73,10 +75,10 @@ def driving(tmp_path, actor_onnx):
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
 )
 def test_nothing_drives_on_when_the_demo_ends(driving, number, status):
-    demo, output, nodes = driving
+    process, output, nodes = driving
     assert set(nodes) == {"bev_builder_node", "sac_actor_node", "cmd_guard_node", "sim_node"}
-    demo.send_signal(number)
-    assert demo.wait(30) == status
+    process.send_signal(number)
+    assert process.wait(30) == status
     # What a killed demo leaves ends by itself.
     wait_for(lambda: not running(output), 10.0 if status < 0 else 0.0)
     printed = (output.parent / "printed").read_text()
@@ -109,14 +111,68 @@ def test_the_whole_loop_ends_with_a_report(tmp_path, source):
     assert (output / "models" / "remote_trained.rknn").is_symlink()
 
 
-def test_nothing_of_a_folder_that_no_demo_made_is_touched(tmp_path):
+def test_nothing_of_a_folder_that_no_demo_made_is_touched(tmp_path, actor_onnx):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mine.rknn").write_text("mine")
-    done = run_demo("--output", tmp_path)
+    done = run_demo("--output", tmp_path, "--model", actor_onnx)
     assert done.returncode == 1 and "empty or made by a demo" in done.stderr
     assert (tmp_path / "models" / "mine.rknn").read_text() == "mine"
+
+
+def test_an_actor_that_an_earlier_demo_left_is_driven_again(tmp_path):
+    (tmp_path / ".made_by_demo").touch()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "report.html").touch()
+    left = tmp_path / "models" / "actor.onnx"
+    left.write_bytes(b"weights")
+    actor = demo.prepare(demo.Options(tmp_path, Path("unused"), left, None, 1.0, 1))
+    assert actor.read_bytes() == b"weights"
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_missing_actor_is_named(tmp_path):
     done = run_demo("--output", tmp_path / "out", "--model", tmp_path / "none.onnx")
     assert done.returncode == 1 and "none.onnx" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_a_node_that_ends_ends_the_demo_with_its_name_and_log(driving):
+    process, output, nodes = driving
+    os.kill(nodes["bev_builder_node"], signal.SIGTERM)
+    assert process.wait(30) == 1
+    printed = (output.parent / "printed").read_text()
+    assert "step 1/4 driving" in printed
+    assert "bev_builder ended with status 0" in printed
+    assert "00_bev_builder.log" in printed
+    assert not running(output)
+
+
+@pytest.mark.ros
+def test_an_actor_that_cannot_be_opened_ends_the_demo_at_once(tmp_path):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    actor = tmp_path / "foreign.onnx"
+    actor.write_bytes(b"no model")
+    done = run_demo("--output", tmp_path / "out", "--model", actor)
+    assert done.returncode == 1
+    assert "step 1/4 driving" in done.stderr
+    assert "sac_actor is not ready to drive" in done.stderr and "foreign.onnx" in done.stderr
+    assert "01_sac_actor.log" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_a_missing_toolkit_is_named_with_the_step_and_the_log(tmp_path, actor_onnx, monkeypatch):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    hidden = tmp_path / "rknn"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ImportError('the toolkit is hidden')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    output = tmp_path / "out"
+    done = run_demo(
+        "--source", "recordings", "--output", output, "--model", actor_onnx,
+        "--seconds", 1, "--samples", 12,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "step 2/4 converting" in done.stderr and "rknn-toolkit2" in done.stderr
+    assert "convert.log" in done.stderr

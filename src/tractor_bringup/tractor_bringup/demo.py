@@ -102,11 +102,12 @@ class Processes:
             arguments += ["-p", f"{name}:{key}:={json.dumps(value)}"]
         return self.start(name, *arguments)
 
-    def check(self) -> None:
-        """Raise DemoError with the end of its log when a node ended that should run."""
+    def check(self, may_end: str = "") -> None:
+        """Raise DemoError with the end of its log when one failed, or ended that should run."""
         for name, (process, log) in self._running.items():
-            if process.poll() not in (None, 0):
-                raise DemoError(f"{name} ended with status {process.returncode}; {tail(log)}")
+            status = process.poll()
+            if status is not None and (status != 0 or name != may_end):
+                raise DemoError(f"{name} ended with status {status}; {tail(log)}")
 
     def tail(self, name: str) -> str:
         """Return the end of the log of a running process for an error message."""
@@ -180,6 +181,10 @@ class Monitor:
     def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
             self.states[status.name] = status.message
+
+    def actor_state(self) -> str:
+        """Return what the actor last said of itself, for an error message."""
+        return f"the actor's last diagnostics: {self.states.get('sac_actor', 'none')}"
 
     def life_cycle_state(self, node: str) -> str:
         """Ask a managed node for its state, such as `active`; empty when none comes within 1 s."""
@@ -278,16 +283,10 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
         progress.show(kept if keep else total_s, "done")
         progress.end()
         if kept < keep:
-            raise DemoError(
-                f"expected {keep} samples, kept {kept}; see {log_folder(options)} and the actor's "
-                f"state: {monitor.states.get('sac_actor', 'none')}"
-            )
+            raise DemoError(f"expected {keep} samples, kept {kept}; {monitor.actor_state()}")
     result.latencies_ms = monitor.latencies_ms
     if not result.latencies_ms:
-        raise DemoError(
-            f"{label}: no command moved the rover; the actor's last state: "
-            f"{monitor.states.get('sac_actor', 'none')}; logs are in {log_folder(options)}"
-        )
+        raise DemoError(f"no command moved the rover; {monitor.actor_state()}")
     return result
 
 
@@ -329,18 +328,17 @@ def _play(scene: Scene, processes: Processes, monitor: Monitor, limit_s: float) 
     started_s = time.monotonic()
     moving_since_s = math.inf
     while process.poll() is None:
-        processes.check()
+        processes.check(may_end=scene.node)
         now_s = time.monotonic()
         if now_s - started_s > limit_s:
             raise DemoError(
-                f"{scene.node} did not end within {limit_s:.0f} s; the actor's state: "
-                f"{monitor.states.get('sac_actor', 'none')}"
+                f"{scene.node} did not end within {limit_s:.0f} s; {monitor.actor_state()}"
             )
         if len(monitor.latencies_ms) > heard:
             moving_since_s = min(moving_since_s, now_s)
         yield max(0.0, now_s - moving_since_s)
         time.sleep(0.2)
-    processes.check()
+    processes.check(may_end=scene.node)
 
 
 def convert(options: Options, actor: Path) -> dict[str, Any]:
@@ -351,7 +349,7 @@ def convert(options: Options, actor: Path) -> dict[str, Any]:
     with contextlib.closing(Processes(options)) as processes:
         process = processes.start("convert", *command, stdout=subprocess.PIPE)
         printed, _ = process.communicate()
-        processes.check()
+        processes.check(may_end="convert")
     return json.loads(printed)
 
 
@@ -361,6 +359,10 @@ def prepare(options: Options) -> Path:
     Raises:
         DemoError: the folder holds something that no demo made; nothing is removed.
     """
+    if not options.actor.is_file():
+        raise DemoError(f"expected the actor {options.actor}, found none; name it with --model")
+    # Read first: it may be one that an earlier demo left in the output folder.
+    content = options.actor.read_bytes()
     marker = options.output / MARKER
     options.output.mkdir(parents=True, exist_ok=True)
     if any(options.output.iterdir()) and not marker.exists():
@@ -374,34 +376,43 @@ def prepare(options: Options) -> Path:
             path.unlink(missing_ok=True)
     for part in ("models", "runs", "logs"):
         (options.output / part).mkdir()
-    if not options.actor.is_file():
-        raise DemoError(f"expected the actor {options.actor}, found none; name it with --model")
     actor = options.output / "models" / options.actor.name
-    shutil.copyfile(options.actor, actor)
+    actor.write_bytes(content)
     return actor
+
+
+@contextlib.contextmanager
+def step(options: Options, title: str) -> Iterator[None]:
+    """Print the title; raise an error inside as a DemoError that names the step and the logs."""
+    print(title)
+    try:
+        yield
+    except ImportError as error:
+        raise DemoError(f"step {title}: {error}; make setup installs what is missing") from error
+    except (TractorError, OSError) as error:
+        raise DemoError(f"step {title}: {error}\nlogs: {log_folder(options)}") from error
 
 
 def run(options: Options) -> None:
     """Run the whole demo."""
     started_s = time.monotonic()
+    contract = contract_module.load(options.params)
     actor = prepare(options)
     set_ros_environment()
-    print("1/4 driving with the ONNX actor and sampling")
-    onnx = drive(options, "onnx", "onnx", actor, options.wanted_samples)
-    print("2/4 converting to INT8 with rknn-toolkit2")
-    conversion = convert(options, actor)
-    print("3/4 driving again with the INT8 model in the toolkit's simulator")
-    int8 = drive(options, "int8", "rknn_sim", Path(conversion["model"]), 0)
-    print("4/4 comparing")
-    contract = contract_module.load(options.params)
-    drives = {"onnx": onnx, "int8": int8}
-    comparison = demo_report.compare(contract, options.output, actor, conversion, drives)
-    seconds = time.monotonic() - started_s
-    summary = demo_report.summarise(comparison, seconds)
-    (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    source = "recorded sensors" if options.recordings else "the simulated rover"
-    page = demo_report.render(contract, source, comparison, summary)
-    (options.output / "report.html").write_text(page)
+    with step(options, "1/4 driving with the ONNX actor and sampling"):
+        onnx = drive(options, "onnx", "onnx", actor, options.wanted_samples)
+    with step(options, "2/4 converting to INT8 with rknn-toolkit2"):
+        conversion = convert(options, actor)
+    with step(options, "3/4 driving again with the INT8 model in the toolkit's simulator"):
+        int8 = drive(options, "int8", "rknn_sim", Path(conversion["model"]), 0)
+    with step(options, "4/4 comparing"):
+        drives = {"onnx": onnx, "int8": int8}
+        comparison = demo_report.compare(contract, options.output, actor, conversion, drives)
+        summary = demo_report.summarise(comparison, time.monotonic() - started_s)
+        source = "recorded sensors" if options.recordings else "the simulated rover"
+        page = demo_report.render(contract, source, comparison, summary)
+        (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (options.output / "report.html").write_text(page)
     print(demo_report.table(summary))
     print(f"report: {options.output / 'report.html'}   figures: {options.output / 'summary.json'}")
 
@@ -444,11 +455,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         run(_options(argv))
-    except TractorError as error:
-        print(f"\ndemo failed: {error}", file=sys.stderr)
+    except (TractorError, OSError) as error:
+        print(f"demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     return 0
 
