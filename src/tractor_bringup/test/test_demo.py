@@ -156,7 +156,7 @@ def test_an_actor_that_cannot_be_opened_ends_the_demo_at_once(tmp_path):
     done = run_demo("--output", tmp_path / "out", "--model", actor)
     assert done.returncode == 1
     assert "step 1/4 driving" in done.stderr
-    assert "sac_actor is not ready to drive" in done.stderr and "foreign.onnx" in done.stderr
+    assert "sac_actor cannot be set up" in done.stderr and "foreign.onnx" in done.stderr
     assert "01_sac_actor.log" in done.stderr
 
 

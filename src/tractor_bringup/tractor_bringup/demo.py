@@ -300,8 +300,13 @@ def _wait_until_active(name: str, processes: Processes, monitor: Monitor) -> Non
             return
         # The node would try again, but what it cannot open now will not come.
         failed = state == "unconfigured" and problem not in ("no diagnostics", "not configured")
-        if failed or time.monotonic() > deadline_s:
-            raise DemoError(f"{name} is not ready to drive: {problem}; {processes.tail(name)}")
+        if failed:
+            raise DemoError(f"{name} cannot be set up; {processes.tail(name)}")
+        if time.monotonic() > deadline_s:
+            raise DemoError(
+                f"{name} is not active after {START_LIMIT_S:.0f} s: {problem}; "
+                f"{processes.tail(name)}"
+            )
         time.sleep(0.1)
 
 
