@@ -217,15 +217,17 @@ class Progress:
         filled = 30 * done // self._total
         text = f"  [{'#' * filled}{'.' * (30 - filled)}] {done}/{self._total} {self._unit}, {note}"
         if sys.stdout.isatty() and text != self._text:
-            print(f"\r{text:<100}", end="", flush=True)
+            # A line that fills the last column would wrap, and be repeated instead of redrawn.
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{text[:width]:<{width}}", end="", flush=True)
         elif not sys.stdout.isatty() and 4 * done // self._total != self._quarter:
             self._quarter = 4 * done // self._total
             print(text, flush=True)
         self._text = text
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Leave the last state on its line."""
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and self._text:
             print()
 
 
@@ -250,6 +252,7 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
     total_s = max(1, round(scenes * options.seconds))
     progress = Progress(keep, "samples") if keep else Progress(total_s, "s")
     with (
+        contextlib.closing(progress),
         contextlib.closing(Monitor()) as monitor,
         contextlib.closing(Processes(options)) as processes,
     ):
@@ -281,7 +284,6 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
             if scene.result_file is not None and number < scenes:
                 result.runs.append(json.loads(scene.result_file.read_text()))
         progress.show(kept if keep else total_s, "done")
-        progress.end()
         if kept < keep:
             raise DemoError(f"expected {keep} samples, kept {kept}; {monitor.actor_state()}")
     result.latencies_ms = monitor.latencies_ms
