@@ -45,7 +45,7 @@ $(ready): requirements/python.txt requirements/ros.txt requirements/rknn.txt
 	pip -r requirements/python.txt $(if $(filter wheels,$(ros_origin)),-r requirements/ros.txt)
 	pip --no-deps -r requirements/rknn.txt
 	site=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-	printf '%s\n' $(CURDIR)/src/tractor_* >"$$site/tractor.pth"
+	printf '%s\n' "$$PWD"/src/tractor_* >"$$site/tractor.pth"
 	touch $@
 
 demo: $(ready) ## Drive, sample, convert, drive again in INT8; SOURCE=recordings: recorded sensors
