@@ -418,7 +418,9 @@ def run(options: Options) -> None:
         drives = {"onnx": onnx, "int8": int8}
         comparison = demo_report.compare(contract, options.output, actor, conversion, drives)
         summary = demo_report.summarise(comparison, time.monotonic() - started_s)
-        source = "recorded sensors" if options.recordings else "the simulated rover"
+        source = f"the simulated rover ({WORLDS} worlds, {options.seconds:g} s each)"
+        if options.recordings:
+            source = f"recorded sensors ({options.seconds:g} s)"
         page = demo_report.render(contract, source, comparison, summary)
         (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         (options.output / "report.html").write_text(page)

@@ -22,6 +22,10 @@ from tractor_inference.contract import Contract, normalize
 
 COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
 NAMES = {"onnx": "ONNX", "int8": "INT8"}
+# The second drive is drawn over the first, which must still be seen.
+LINE_WIDTHS = {"onnx": 4.0, "int8": 1.5}
+ACTIONS = {"tracks": ("left track", "right track"), "twist": ("linear", "angular")}
+PAGE_WIDTH_IN, DPI = 10.0, 110
 
 
 @dataclasses.dataclass
@@ -151,7 +155,7 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
             format(summary["int8_bytes"] / 1e6, ".2f"),
         ),
         ("mean absolute error of the action", "-", format(summary["int8_mae"], ".4f")),
-        ("largest error", "-", format(summary["int8_max"], ".3f")),
+        ("largest error of the action", "-", format(summary["int8_max"], ".3f")),
         ("actions within 0.05", "-", format(summary["int8_within_0_05"], ".1%")),
     ]
 
@@ -167,15 +171,16 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _figure(draw: Any, columns: int, width: float, height: float) -> str:
+def _figure(draw: Any, columns: int, width_in: float, height_in: float, alt: str) -> str:
     """Draw with matplotlib and return an <img> that needs no other file."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
     draw(figure.subplots(1, columns, squeeze=False)[0])
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=110)
-    return f'<img src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
+    figure.savefig(data, format="png", dpi=DPI)
+    encoded = base64.b64encode(data.getvalue()).decode()
+    return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
 
 
 def draw_world(axes: Any, seed: int) -> None:
@@ -203,26 +208,33 @@ def draw_world(axes: Any, seed: int) -> None:
 
 
 def _trajectories(found: Comparison) -> str:
+    from tractor_sim.world import make_world
+
     seeds = [run["world_seed"] for run in found.drives["onnx"].runs if run]
     if not seeds:
         return (
             "<p>The recordings come from a sensor that was not driven by us: no trajectories.</p>"
         )
 
+    half_m = 0.3 + max(max(w.length_m, w.width_m) for w in map(make_world, seeds)) / 2
+
     def draw(all_axes: Any) -> None:
         for i, axes in enumerate(all_axes):
             draw_world(axes, seeds[i])
+            # All worlds at one scale.
+            axes.set(xlim=(-half_m, half_m), ylim=(-half_m, half_m))
             for label, driven in found.drives.items():
                 run = driven.runs[i]
                 path = np.array(run["trajectory"])
                 name = f"{NAMES[label]} {run['distance_m']:.1f} m, {run['collisions']} collisions"
-                axes.plot(path[:, 0], path[:, 1], color=COLOURS[label], label=name)
-                axes.plot(*path[-1, :2], "o", color=COLOURS[label], markersize=5)
+                width = LINE_WIDTHS[label]
+                axes.plot(path[:, 0], path[:, 1], color=COLOURS[label], linewidth=width, label=name)
+                axes.plot(*path[-1, :2], "o", color=COLOURS[label], markersize=4 + width)
             axes.plot(*path[0, :2], "k^", markersize=7)
             axes.set(title=f"world {seeds[i]}", xlabel="x, m", ylabel="y, m")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
 
-    return _figure(draw, len(seeds), 4.6 * len(seeds), 5.4)
+    return _figure(draw, len(seeds), PAGE_WIDTH_IN, 4.2, "both drives in every world, from above")
 
 
 def draw_channels(all_axes: Any, bev: NDArray[np.float32], extent_m: float) -> None:
@@ -234,7 +246,7 @@ def draw_channels(all_axes: Any, bev: NDArray[np.float32], extent_m: float) -> N
         axes.set(title=f"channel {name}", xlabel="y, m (left positive)", ylabel="x, m (forward)")
 
 
-def _scatter(found: Comparison) -> str:
+def _scatter(contract: Contract, found: Comparison) -> str:
     def draw(all_axes: Any) -> None:
         for i, axes in enumerate(all_axes):
             axes.plot([-1, 1], [-1, 1], color="#bbbbbb", linewidth=1)
@@ -242,10 +254,10 @@ def _scatter(found: Comparison) -> str:
                 found.actions["onnx"][:, i], found.actions["int8"][:, i],
                 ".", color=COLOURS["int8"], markersize=5,
             )  # fmt: skip
-            axes.set(title=f"action {i}", xlabel="ONNX", ylabel="INT8")
+            axes.set(title=ACTIONS[contract.action_space][i], xlabel="ONNX", ylabel="INT8")
             axes.set_aspect("equal")
 
-    return _figure(draw, 2, 8.4, 4.2)
+    return _figure(draw, 2, 8.4, 4.2, "INT8 actions over ONNX actions")
 
 
 STYLE = """
@@ -264,9 +276,10 @@ def render(contract: Contract, source: str, found: Comparison, summary: dict[str
         for what, onnx, int8 in rows(summary)
     )
     channels = _figure(
-        lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m), 2, 8.4, 4.4
-    )
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in found.conversion["notes"])
+        lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m),
+        2, 8.4, 4.2, "both channels of one grid",
+    )  # fmt: skip
+    notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in found.conversion["notes"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Rover demo</title><style>{STYLE}</style></head>
 <body>
@@ -276,7 +289,7 @@ def render(contract: Contract, source: str, found: Comparison, summary: dict[str
 {html.escape(summary["validated_on"])}, and driven in the toolkit's simulator of the NPU: its
 latency here says nothing about the board.</p>
 <table><tr><th></th><th>ONNX</th><th>INT8</th></tr>{body}</table>
-<ul>{notes}</ul>
+{notes}
 <h2>Trajectories</h2>
 <p>Triangle: start. Dot: end. Grey: seen by the LiDAR. Brown: below its plane. Light blue:
 overhanging.</p>
@@ -287,8 +300,8 @@ overhanging.</p>
 <h2>Agreement on the kept samples</h2>
 <p>Each dot is one action on one of the {summary["samples"]} kept samples; on the line both models
 agree.</p>
-{_scatter(found)}
-<p>Contract {contract.digest}<br>Model {html.escape(found.conversion["model"])} for
+{_scatter(contract, found)}
+<p>Contract {contract.digest}<br>Model {html.escape(Path(found.conversion["model"]).name)} for
 {html.escape(found.conversion["target"])}, rknn-toolkit2 {html.escape(found.conversion["toolkit"])}
 </p>
 </body></html>
