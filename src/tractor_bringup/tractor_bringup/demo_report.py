@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_calibration.conversion import ACTION_NAMES
 from tractor_inference import samples
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import Contract, normalize
@@ -24,7 +25,6 @@ COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
 NAMES = {"onnx": "ONNX", "int8": "INT8"}
 # The second drive is drawn over the first, which must still be seen.
 LINE_WIDTHS = {"onnx": 4.0, "int8": 1.5}
-ACTIONS = {"tracks": ("left track", "right track"), "twist": ("linear", "angular")}
 PAGE_WIDTH_IN, DPI = 10.0, 110
 
 
@@ -247,6 +247,8 @@ def draw_channels(all_axes: Any, bev: NDArray[np.float32], extent_m: float) -> N
 
 
 def _scatter(contract: Contract, found: Comparison) -> str:
+    names = ACTION_NAMES[contract.action_space]
+
     def draw(all_axes: Any) -> None:
         for i, axes in enumerate(all_axes):
             axes.plot([-1, 1], [-1, 1], color="#bbbbbb", linewidth=1)
@@ -254,7 +256,7 @@ def _scatter(contract: Contract, found: Comparison) -> str:
                 found.actions["onnx"][:, i], found.actions["int8"][:, i],
                 ".", color=COLOURS["int8"], markersize=5,
             )  # fmt: skip
-            axes.set(title=ACTIONS[contract.action_space][i], xlabel="ONNX", ylabel="INT8")
+            axes.set(title=f"action: {names[i]}", xlabel="ONNX", ylabel="INT8")
             axes.set_aspect("equal")
 
     return _figure(draw, 2, 8.4, 4.2, "INT8 actions over ONNX actions")
