@@ -44,6 +44,7 @@ MARKER = ".made_by_demo"
 STOP_WITH_DEMO = ("setpriv", "--pdeathsig", "INT")
 # The toolkit's simulator builds its model anew before the actor is ready.
 START_LIMIT_S = 120.0
+STOP_LIMIT_S = 10.0
 PARTS = ("calibration_data", "models", "runs", "logs", "summary.json", "report.html")
 
 
@@ -115,16 +116,20 @@ class Processes:
 
     def stop(self, *names: str) -> None:
         """End the named nodes, or all, and wait for them."""
-        chosen = [self._running.pop(name) for name in names or tuple(self._running)]
-        for process, _ in chosen:
+        chosen = {name: self._running.pop(name) for name in names or tuple(self._running)}
+        for process, _ in chosen.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-        for process, _ in chosen:
+        for name, (process, log) in chosen.items():
             try:
-                process.wait(10)
+                process.wait(STOP_LIMIT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                print(
+                    f"{name} did not end within {STOP_LIMIT_S:.0f} s and was killed; {tail(log)}",
+                    file=sys.stderr,
+                )
 
     def close(self) -> None:
         """End all."""
