@@ -1,22 +1,94 @@
 """The main job, shortened: simulated or recorded sensors, samples, INT8, drive again, report."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.ros, pytest.mark.toolkit]
+from tractor_bringup import demo
 
 KEYS = {"samples", "onnx_bytes", "fp16_bytes", "int8_bytes", "int8_mae", "int8_within_0_05"}
 PAIRS = ("distance_m", "collisions", "latency_ms_p50", "latency_ms_p99")
 
 
+def command(*arguments):
+    return [sys.executable, "-m", "tractor_bringup.demo", *map(str, arguments)]
+
+
 def run_demo(*arguments):
-    command = [sys.executable, "-m", "tractor_bringup.demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=570, check=False)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=570)
 
 
+def wait_for(condition, limit_s=60.0):
+    deadline_s = time.monotonic() + limit_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline_s, f"not reached within {limit_s} s"
+        time.sleep(0.1)
+    return value
+
+
+def running(output):
+    """Return the nodes that drive now, by name: the processes of the demo with this output."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+            marked = f"DEMO_TEST={output}".encode() in (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if marked and "--ros-args" in words:
+            found[words[words.index("-m") + 1].rpartition(".")[2]] = int(folder.name)
+    return found
+
+
+@pytest.fixture
+def driving(tmp_path, actor_onnx):
+    """A demo that drives, the folder of its output, and the numbers of its processes by name."""
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    output = tmp_path / "out"
+    with (tmp_path / "printed").open("wb") as printed:
+        process = subprocess.Popen(
+            command("--output", output, "--model", actor_onnx),
+            env=os.environ | {"DEMO_TEST": str(output)}, stdout=printed, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def keeps_samples():
+        assert process.poll() is None, (tmp_path / "printed").read_text()
+        return any(output.glob("calibration_data/calib_*.npz"))
+
+    try:
+        wait_for(keeps_samples)
+        yield process, output, running(output)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
+)
+def test_nothing_drives_on_when_the_demo_ends(driving, number, status):
+    process, output, nodes = driving
+    assert set(nodes) == {"bev_builder_node", "sac_actor_node", "cmd_guard_node", "sim_node"}
+    process.send_signal(number)
+    assert process.wait(30) == status
+    # What a killed demo leaves ends by itself.
+    wait_for(lambda: not running(output), 10.0 if status < 0 else 0.0)
+    printed = (output.parent / "printed").read_text()
+    assert "Traceback" not in printed
+    assert status < 0 or "interrupted" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+@pytest.mark.toolkit
 @pytest.mark.parametrize("source", ["sim", "recordings"])
 def test_the_whole_loop_ends_with_a_report(tmp_path, source):
     output = tmp_path / "out"
@@ -31,20 +103,76 @@ def test_the_whole_loop_ends_with_a_report(tmp_path, source):
     assert summary["latency_ms_p50"]["int8"] > 0
     if source == "sim":
         assert min(summary["distance_m"].values()) > 0.5
+    # The recordings are shorter than the drive: they are looped.
+    assert min(summary["commands"].values()) > 60
     page = (output / "report.html").read_text()
     assert page.count("data:image/png") == (3 if source == "sim" else 2)
     assert "distance, m" in done.stdout and "%" in done.stdout
     assert (output / "models" / "remote_trained.rknn").is_symlink()
 
 
-def test_nothing_of_a_folder_that_no_demo_made_is_touched(tmp_path):
+def test_nothing_of_a_folder_that_no_demo_made_is_touched(tmp_path, actor_onnx):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mine.rknn").write_text("mine")
-    done = run_demo("--output", tmp_path)
+    done = run_demo("--output", tmp_path, "--model", actor_onnx)
     assert done.returncode == 1 and "empty or made by a demo" in done.stderr
     assert (tmp_path / "models" / "mine.rknn").read_text() == "mine"
+
+
+def test_an_actor_that_an_earlier_demo_left_is_driven_again(tmp_path):
+    (tmp_path / ".made_by_demo").touch()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "report.html").touch()
+    left = tmp_path / "models" / "actor.onnx"
+    left.write_bytes(b"weights")
+    actor = demo.prepare(demo.Options(tmp_path, Path("unused"), left, None, 1.0, 1))
+    assert actor.read_bytes() == b"weights"
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_missing_actor_is_named(tmp_path):
     done = run_demo("--output", tmp_path / "out", "--model", tmp_path / "none.onnx")
     assert done.returncode == 1 and "none.onnx" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_a_node_that_ends_ends_the_demo_with_its_name_and_log(driving):
+    process, output, nodes = driving
+    os.kill(nodes["bev_builder_node"], signal.SIGTERM)
+    assert process.wait(30) == 1
+    printed = (output.parent / "printed").read_text()
+    assert "step 1/4 driving" in printed
+    assert "bev_builder ended with status 0" in printed
+    assert "00_bev_builder.log" in printed
+    assert not running(output)
+
+
+@pytest.mark.ros
+def test_an_actor_that_cannot_be_opened_ends_the_demo_at_once(tmp_path):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    actor = tmp_path / "foreign.onnx"
+    actor.write_bytes(b"no model")
+    done = run_demo("--output", tmp_path / "out", "--model", actor)
+    assert done.returncode == 1
+    assert "step 1/4 driving" in done.stderr
+    assert "sac_actor cannot be set up" in done.stderr and "foreign.onnx" in done.stderr
+    assert "01_sac_actor.log" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_a_missing_toolkit_is_named_with_the_step_and_the_log(tmp_path, actor_onnx, monkeypatch):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    hidden = tmp_path / "rknn"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ImportError('the toolkit is hidden')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    output = tmp_path / "out"
+    done = run_demo(
+        "--source", "recordings", "--output", output, "--model", actor_onnx,
+        "--seconds", 1, "--samples", 12,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "step 2/4 converting" in done.stderr and "rknn-toolkit2" in done.stderr
+    assert "convert.log" in done.stderr

@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import random
 import shutil
@@ -23,18 +24,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tractor_inference import contract as contract_module
 from tractor_inference import paths, samples
 from tractor_inference.errors import TractorError
 
+from . import demo_report
+from .demo_report import Drive
+
 REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
-# Any seeds do; these are none of those that the reference actor was made or judged with.
-WORLD_SEEDS = (2_000_001, 2_000_002, 2_000_003)
-MORE_SEEDS = tuple(range(2_000_004, 2_000_012))
+# Any seeds do; none from here on are those that the reference actor was made or judged with.
+FIRST_SEED = 2_000_001
+WORLDS, MOST_WORLDS = 3, 11
 MARKER = ".made_by_demo"
+# As in the launch files: nothing may outlive the demo, however the demo ends.
+STOP_WITH_DEMO = ("setpriv", "--pdeathsig", "INT")
+# The toolkit's simulator builds its model anew before the actor is ready.
+START_LIMIT_S = 120.0
+STOP_LIMIT_S = 10.0
 PARTS = ("calibration_data", "models", "runs", "logs", "summary.json", "report.html")
 
 
@@ -54,53 +64,76 @@ class Options:
     wanted_samples: int
 
 
-@dataclasses.dataclass
-class Drive:
-    """One drive with one model: a result per world, latencies (ms) of every moving command."""
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A simulated world that writes its result and ends, or the recordings without end."""
 
-    label: str
-    runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    latencies_ms: list[float] = dataclasses.field(default_factory=list)
+    node: str
+    parameters: dict[str, Any]
+    note: str
+    result_file: Path | None
 
 
 class Processes:
-    """Nodes as processes of their own; each logs to a file, all are ended by SIGINT."""
+    """Nodes and commands as processes of their own; each logs to a file and ends by SIGINT."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._running: dict[str, tuple[subprocess.Popen, Path]] = {}
 
-    def start(self, name: str, module: str, **parameters: Any) -> subprocess.Popen:
-        """Start a node with the shared parameter file and overrides of its own parameters."""
-        command = [sys.executable, "-m", module, "--ros-args"]
-        command += ["--params-file", str(self._options.params.resolve())]
-        for key, value in parameters.items():
-            command += ["-p", f"{name}:{key}:={json.dumps(value)}"]
+    def start(self, name: str, *arguments: str, stdout: int | None = None) -> subprocess.Popen:
+        """Start Python with these arguments; without `stdout` all output goes to the log."""
         folder = log_folder(self._options)
         log = folder / f"{len(os.listdir(folder)):02}_{name}.log"
         with log.open("wb") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                [*STOP_WITH_DEMO, sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file if stdout is None else stdout,
+                stderr=file,
+            )
         self._running[name] = (process, log)
         return process
 
-    def check(self) -> None:
-        """Raise DemoError with the end of its log when a node ended that should run."""
+    def start_node(self, name: str, module: str, **parameters: Any) -> subprocess.Popen:
+        """Start a node with the shared parameter file and overrides of its own parameters."""
+        arguments = ["-m", module, "--ros-args"]
+        arguments += ["--params-file", str(self._options.params.resolve())]
+        for key, value in parameters.items():
+            arguments += ["-p", f"{name}:{key}:={json.dumps(value)}"]
+        return self.start(name, *arguments)
+
+    def check(self, may_end: str = "") -> None:
+        """Raise DemoError with the end of its log when one failed, or ended that should run."""
         for name, (process, log) in self._running.items():
-            if process.poll() not in (None, 0):
-                raise DemoError(f"{name} ended with status {process.returncode}; {tail(log)}")
+            status = process.poll()
+            if status is not None and (status != 0 or name != may_end):
+                raise DemoError(f"{name} ended with status {status}; {tail(log)}")
+
+    def tail(self, name: str) -> str:
+        """Return the end of the log of a running process for an error message."""
+        return tail(self._running[name][1])
 
     def stop(self, *names: str) -> None:
         """End the named nodes, or all, and wait for them."""
-        chosen = [self._running.pop(name) for name in names or tuple(self._running)]
-        for process, _ in chosen:
+        chosen = {name: self._running.pop(name) for name in names or tuple(self._running)}
+        for process, _ in chosen.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-        for process, _ in chosen:
+        for name, (process, log) in chosen.items():
             try:
-                process.wait(10)
+                process.wait(STOP_LIMIT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                print(
+                    f"{name} did not end within {STOP_LIMIT_S:.0f} s and was killed; {tail(log)}",
+                    file=sys.stderr,
+                )
+
+    def close(self) -> None:
+        """End all."""
+        self.stop()
 
 
 def log_folder(options: Options) -> Path:
@@ -121,19 +154,25 @@ class Monitor:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import TwistStamped
-        from rclpy.executors import ExternalShutdownException
+        from lifecycle_msgs.srv import GetState
+        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
 
-        self._rclpy = rclpy
-        rclpy.init()
+        self._rclpy, self._get_state = rclpy, GetState
+        # Signals are the demo's: rclpy's own handlers would only end the monitor.
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node("demo_monitor")
         self._node.create_subscription(TwistStamped, "cmd_vel", self._on_command, 10)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.latencies_ms: list[float] = []
         self.states: dict[str, str] = {}
+        self._clients: dict[str, Any] = {}
+        executor = SingleThreadedExecutor()
+        executor.add_node(self._node)
 
         def spin() -> None:
             with contextlib.suppress(ExternalShutdownException):
-                rclpy.spin(self._node)
+                executor.spin()
 
         self._thread = threading.Thread(target=spin, daemon=True)
         self._thread.start()
@@ -148,9 +187,24 @@ class Monitor:
         for status in message.status:
             self.states[status.name] = status.message
 
+    def actor_state(self) -> str:
+        """Return what the actor last said of itself, for an error message."""
+        return f"the actor's last diagnostics: {self.states.get('sac_actor', 'none')}"
+
+    def life_cycle_state(self, node: str) -> str:
+        """Ask a managed node for its state, such as `active`; empty when none comes within 1 s."""
+        if node not in self._clients:
+            self._clients[node] = self._node.create_client(self._get_state, f"{node}/get_state")
+        if not self._clients[node].wait_for_service(1.0):
+            return ""
+        answered = threading.Event()
+        future = self._clients[node].call_async(self._get_state.Request())
+        future.add_done_callback(lambda _: answered.set())
+        return future.result().current_state.label if answered.wait(1.0) else ""
+
     def close(self) -> None:
         """Stop listening."""
-        self._rclpy.shutdown()
+        self._rclpy.try_shutdown()
         self._thread.join()
 
 
@@ -168,127 +222,149 @@ class Progress:
         filled = 30 * done // self._total
         text = f"  [{'#' * filled}{'.' * (30 - filled)}] {done}/{self._total} {self._unit}, {note}"
         if sys.stdout.isatty() and text != self._text:
-            print(f"\r{text:<100}", end="", flush=True)
+            # A line that fills the last column would wrap, and be repeated instead of redrawn.
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{text[:width]:<{width}}", end="", flush=True)
         elif not sys.stdout.isatty() and 4 * done // self._total != self._quarter:
             self._quarter = 4 * done // self._total
             print(text, flush=True)
         self._text = text
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Leave the last state on its line."""
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and self._text:
             print()
 
 
-def set_ros_environment(params: Path) -> None:
+def set_ros_environment() -> None:
     """Set a ROS domain of the demo's own, loopback only, and the transport profile."""
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
-    os.environ.setdefault(
-        "FASTRTPS_DEFAULT_PROFILES_FILE", str((params.parent / "fastdds.xml").resolve())
-    )
+    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(paths.config_file("fastdds.xml")))
 
 
 def drive(options: Options, label: str, backend: str, model: Path, keep: int) -> Drive:
-    """Drive all worlds, or the recordings, with one model.
+    """Drive all worlds, or the looped recordings, with one model.
 
     Args:
         label: names the files of the drive.
         backend, model: as the actor's parameters take them.
         keep: samples to collect; 0 collects none.
     """
-    result = Drive(label)
-    processes = Processes(options)
-    monitor = Monitor()
+    result = Drive()
     folder = options.output / "calibration_data"
-    progress = Progress(keep, "samples") if keep else Progress(len(WORLD_SEEDS), "worlds")
-    try:
-        processes.start("bev_builder", "tractor_inference.bev_builder_node")
-        processes.start(
+    scenes = WORLDS if options.recordings is None else 1
+    total_s = max(1, round(scenes * options.seconds))
+    progress = Progress(keep, "samples") if keep else Progress(total_s, "s")
+    with (
+        contextlib.closing(progress),
+        contextlib.closing(Monitor()) as monitor,
+        contextlib.closing(Processes(options)) as processes,
+    ):
+        processes.start_node("bev_builder", "tractor_inference.bev_builder_node")
+        processes.start_node(
             "sac_actor", "tractor_inference.sac_actor_node", backend=backend, model=str(model),
             calibration_dir=str(folder), sample_keep=keep, enable_stamped_cmd_vel=True,
         )  # fmt: skip
-        processes.start(
+        processes.start_node(
             "cmd_guard", "tractor_inference.cmd_guard_node", enable_stamped_cmd_vel=True
         )
-        scenes: Sequence[int] = WORLD_SEEDS if options.recordings is None else (0,)
-        for number, seed in enumerate((*scenes, *MORE_SEEDS)):
+        progress.show(0, "starting")
+        for name in ("bev_builder", "sac_actor"):
+            _wait_until_active(name, processes, monitor)
+        for number in range(MOST_WORLDS):
             kept = len(samples.list_files(folder))
-            if number >= len(scenes) and kept >= keep:
+            if number >= scenes and kept >= keep:
                 break
-            note = f"world {number + 1}" if options.recordings is None else "recordings"
-            run = _one_scene(
-                options, processes, monitor, label, seed,
-                lambda note=note, number=number: progress.show(
-                    len(samples.list_files(folder)) if keep else number, note
-                ),
-            )  # fmt: skip
-            if number < len(scenes):
-                result.runs.append(run)
-            if not keep:
-                progress.show(number + 1, note)
-        kept = len(samples.list_files(folder))
-        progress.show(kept if keep else len(scenes), "done")
-        progress.end()
+            scene = _scene(options, label, number)
+            # Even a slow machine that keeps one frame in sixty is in time.
+            limit_s = 60.0 + 4.0 * options.seconds + 2.0 * keep
+            for moved_s in _play(scene, processes, monitor, limit_s):
+                kept = len(samples.list_files(folder))
+                driven_s = number * options.seconds + min(moved_s, options.seconds)
+                progress.show(kept if keep else int(driven_s), scene.note)
+                if options.recordings and moved_s >= options.seconds and kept >= keep:
+                    break
+            processes.stop(scene.node)
+            if number < scenes:
+                # What is driven only for more samples is not compared.
+                result.latencies_ms = list(monitor.latencies_ms)
+                if scene.result_file is not None:
+                    result.runs.append(json.loads(scene.result_file.read_text()))
+        progress.show(kept if keep else total_s, "done")
         if kept < keep:
-            raise DemoError(
-                f"expected {keep} samples, kept {kept}; see {log_folder(options)} and the actor's "
-                f"state: {monitor.states.get('sac_actor', 'none')}"
-            )
-    finally:
-        processes.stop()
-        monitor.close()
-    result.latencies_ms = monitor.latencies_ms
+            raise DemoError(f"expected {keep} samples, kept {kept}; {monitor.actor_state()}")
     if not result.latencies_ms:
-        raise DemoError(
-            f"{label}: no command moved the rover; the actor's last state: "
-            f"{monitor.states.get('sac_actor', 'none')}; logs are in {log_folder(options)}"
-        )
+        raise DemoError(f"no command moved the rover; {monitor.actor_state()}")
     return result
 
 
-def _one_scene(
-    options: Options, processes: Processes, monitor: Monitor, label: str, seed: int, tick: Any
-) -> dict[str, Any]:
-    """Run one world, or the recordings once, to its end and return its result."""
-    if options.recordings is not None:
-        name, module = "replay", "tractor_sim.replay_node"
-        parameters: dict[str, Any] = {"folder": str(options.recordings.resolve())}
-        result_file = None
-    else:
-        name, module = "sim", "tractor_sim.sim_node"
-        result_file = options.output / "runs" / f"{label}_{seed}.json"
-        parameters = {
-            "world_seed": seed, "duration_s": options.seconds, "result_file": str(result_file),
-            "enable_stamped_cmd_vel": True,
-        }  # fmt: skip
-    process = processes.start(name, module, **parameters)
-    deadline_s = time.monotonic() + 60.0 + 4.0 * options.seconds
-    while process.poll() is None:
+def _wait_until_active(name: str, processes: Processes, monitor: Monitor) -> None:
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while True:
         processes.check()
+        problem = monitor.states.get(name, "no diagnostics")
+        state = monitor.life_cycle_state(name)
+        if state == "active":
+            return
+        # The node would try again, but what it cannot open now will not come.
+        failed = state == "unconfigured" and problem not in ("no diagnostics", "not configured")
+        if failed:
+            raise DemoError(f"{name} cannot be set up; {processes.tail(name)}")
         if time.monotonic() > deadline_s:
             raise DemoError(
-                f"{name} did not end in time; the actor's state: "
-                f"{monitor.states.get('sac_actor', 'none')}"
+                f"{name} is not active after {START_LIMIT_S:.0f} s: {problem}; "
+                f"{processes.tail(name)}"
             )
-        tick()
+        time.sleep(0.1)
+
+
+def _scene(options: Options, label: str, number: int) -> Scene:
+    if options.recordings is not None:
+        parameters: dict[str, Any] = {"folder": str(options.recordings.resolve()), "loop": True}
+        return Scene("replay", parameters, "recordings", None)
+    note = f"world {number + 1} of {WORLDS}"
+    if number >= WORLDS:
+        note = f"world {number + 1}, for more samples"
+    seed = FIRST_SEED + number
+    result_file = options.output / "runs" / f"{label}_{seed}.json"
+    parameters = {
+        "world_seed": seed, "duration_s": options.seconds, "result_file": str(result_file),
+        "enable_stamped_cmd_vel": True,
+    }  # fmt: skip
+    return Scene("sim", parameters, note, result_file)
+
+
+def _play(scene: Scene, processes: Processes, monitor: Monitor, limit_s: float) -> Iterator[float]:
+    """Start a scene; until its node ends yield for how long commands moved the rover, s."""
+    heard = len(monitor.latencies_ms)
+    process = processes.start_node(scene.node, f"tractor_sim.{scene.node}_node", **scene.parameters)
+    started_s = time.monotonic()
+    moving_since_s = math.inf
+    while process.poll() is None:
+        processes.check(may_end=scene.node)
+        now_s = time.monotonic()
+        if now_s - started_s > limit_s:
+            raise DemoError(
+                f"{scene.node} did not end within {limit_s:.0f} s; {monitor.actor_state()}"
+            )
+        if len(monitor.latencies_ms) > heard:
+            moving_since_s = min(moving_since_s, now_s)
+        yield max(0.0, now_s - moving_since_s)
         time.sleep(0.2)
-    processes.check()
-    processes.stop(name)
-    return json.loads(result_file.read_text()) if result_file else {}
+    processes.check(may_end=scene.node)
 
 
 def convert(options: Options, actor: Path) -> dict[str, Any]:
     """Convert the actor to INT8 with the kept samples by the suite's own command."""
-    command = [sys.executable, "-m", "tractor_calibration", "convert", str(actor), "--quantize"]
+    command = ["-m", "tractor_calibration", "convert", str(actor), "--quantize"]
     command += ["--calibration-dir", str(options.output / "calibration_data")]
     command += ["--params", str(options.params), "--json"]
-    log = log_folder(options) / "convert.log"
-    with log.open("wb") as file:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, check=False)
-    if done.returncode != 0:
-        raise DemoError(f"convert ended with status {done.returncode}; {tail(log)}")
-    return json.loads(done.stdout)
+    with contextlib.closing(Processes(options)) as processes:
+        process = processes.start("convert", *command, stdout=subprocess.PIPE)
+        printed, _ = process.communicate()
+        processes.check(may_end="convert")
+    return json.loads(printed)
 
 
 def prepare(options: Options) -> Path:
@@ -297,6 +373,10 @@ def prepare(options: Options) -> Path:
     Raises:
         DemoError: the folder holds something that no demo made; nothing is removed.
     """
+    if not options.actor.is_file():
+        raise DemoError(f"expected the actor {options.actor}, found none; name it with --model")
+    # Read first: it may be one that an earlier demo left in the output folder.
+    content = options.actor.read_bytes()
     marker = options.output / MARKER
     options.output.mkdir(parents=True, exist_ok=True)
     if any(options.output.iterdir()) and not marker.exists():
@@ -310,32 +390,45 @@ def prepare(options: Options) -> Path:
             path.unlink(missing_ok=True)
     for part in ("models", "runs", "logs"):
         (options.output / part).mkdir()
-    if not options.actor.is_file():
-        raise DemoError(f"expected the actor {options.actor}, found none; name it with --model")
     actor = options.output / "models" / options.actor.name
-    shutil.copyfile(options.actor, actor)
+    actor.write_bytes(content)
     return actor
+
+
+@contextlib.contextmanager
+def step(options: Options, title: str) -> Iterator[None]:
+    """Print the title; raise an error inside as a DemoError that names the step and the logs."""
+    print(title)
+    try:
+        yield
+    except ImportError as error:
+        raise DemoError(f"step {title}: {error}; make setup installs what is missing") from error
+    except (TractorError, OSError) as error:
+        raise DemoError(f"step {title}: {error}\nlogs: {log_folder(options)}") from error
 
 
 def run(options: Options) -> None:
     """Run the whole demo."""
-    from . import demo_report
-
     started_s = time.monotonic()
+    contract = contract_module.load(options.params)
     actor = prepare(options)
-    set_ros_environment(options.params)
-    print("1/4 driving with the ONNX actor and sampling")
-    onnx = drive(options, "onnx", "onnx", actor, options.wanted_samples)
-    print("2/4 converting to INT8 with rknn-toolkit2")
-    conversion = convert(options, actor)
-    print("3/4 driving again with the INT8 model in the toolkit's simulator")
-    int8 = drive(options, "int8", "rknn_sim", Path(conversion["model"]), 0)
-    print("4/4 comparing")
-    comparison = demo_report.compare(options, actor, conversion, onnx, int8)
-    seconds = time.monotonic() - started_s
-    summary = demo_report.summarise(comparison, seconds)
-    (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (options.output / "report.html").write_text(demo_report.render(options, comparison, summary))
+    set_ros_environment()
+    with step(options, "1/4 driving with the ONNX actor and sampling"):
+        onnx = drive(options, "onnx", "onnx", actor, options.wanted_samples)
+    with step(options, "2/4 converting to INT8 with rknn-toolkit2"):
+        conversion = convert(options, actor)
+    with step(options, "3/4 driving again with the INT8 model in the toolkit's simulator"):
+        int8 = drive(options, "int8", "rknn_sim", Path(conversion["model"]), 0)
+    with step(options, "4/4 comparing"):
+        drives = {"onnx": onnx, "int8": int8}
+        comparison = demo_report.compare(contract, options.output, actor, conversion, drives)
+        summary = demo_report.summarise(comparison, time.monotonic() - started_s)
+        source = f"the simulated rover ({WORLDS} worlds, {options.seconds:g} s each)"
+        if options.recordings:
+            source = f"recorded sensors ({options.seconds:g} s)"
+        page = demo_report.render(contract, source, comparison, summary)
+        (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (options.output / "report.html").write_text(page)
     print(demo_report.table(summary))
     print(f"report: {options.output / 'report.html'}   figures: {options.output / 'summary.json'}")
 
@@ -373,13 +466,16 @@ def _options(argv: Sequence[str] | None) -> Options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    # SIGTERM ends the demo as Ctrl-C does: what it started ends first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         run(_options(argv))
-    except TractorError as error:
-        print(f"\ndemo failed: {error}", file=sys.stderr)
+    except (TractorError, OSError) as error:
+        print(f"demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     return 0
 

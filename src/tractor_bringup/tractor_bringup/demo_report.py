@@ -11,21 +11,29 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import contract as contract_module
+from tractor_calibration.conversion import ACTION_NAMES
 from tractor_inference import samples
 from tractor_inference.backends import open_backend
-from tractor_inference.contract import normalize
-
-if TYPE_CHECKING:
-    from .demo import Drive, Options
+from tractor_inference.contract import Contract, normalize
 
 COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
 NAMES = {"onnx": "ONNX", "int8": "INT8"}
+# The second drive is drawn over the first, which must still be seen.
+LINE_WIDTHS = {"onnx": 4.0, "int8": 1.5}
+PAGE_WIDTH_IN, DPI = 10.0, 110
+
+
+@dataclasses.dataclass
+class Drive:
+    """One drive with one model: a result per world, latencies (ms) of every moving command."""
+
+    runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    latencies_ms: list[float] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +66,22 @@ def stderr_to(path: Path) -> Iterator[None]:
 
 
 def compare(
-    options: Options, actor: Path, conversion: dict[str, Any], onnx: Drive, int8: Drive
+    contract: Contract,
+    output: Path,
+    actor: Path,
+    conversion: dict[str, Any],
+    drives: dict[str, Drive],
 ) -> Comparison:
-    """Run both models over the kept samples, beside what was measured while driving."""
-    contract = contract_module.load(options.params)
-    files = samples.list_files(options.output / "calibration_data")
+    """Run both models over the kept samples, beside what was measured while driving.
+
+    Args:
+        contract: of the models and the samples.
+        output: the demo's folder, with calibration_data/ and logs/.
+        actor: the ONNX file.
+        conversion: what the converter printed.
+        drives: by label, `onnx` and `int8`.
+    """
+    files = samples.list_files(output / "calibration_data")
     frames = [samples.read(path, contract) for path in files]
     actions = {}
     for label, kind, model in (
@@ -70,7 +89,7 @@ def compare(
         ("int8", "rknn_sim", Path(conversion["model"])),
     ):
         # The toolkit prints pages while it builds.
-        with stderr_to(options.output / "logs" / "compare.log"):
+        with stderr_to(output / "logs" / "compare.log"):
             backend = open_backend(kind, model, contract)
             outputs = [
                 backend.infer(f.bev[None], normalize(contract, f.proprio)[None]) for f in frames
@@ -78,7 +97,6 @@ def compare(
             backend.close()
         actions[label] = np.concatenate(outputs)
     busiest = max(frames, key=lambda f: min(f.bev[0].sum(), f.bev[1].sum()))
-    drives = {"onnx": onnx, "int8": int8}
     return Comparison(conversion, drives, actions, busiest.bev, len(frames))
 
 
@@ -137,7 +155,7 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
             format(summary["int8_bytes"] / 1e6, ".2f"),
         ),
         ("mean absolute error of the action", "-", format(summary["int8_mae"], ".4f")),
-        ("largest error", "-", format(summary["int8_max"], ".3f")),
+        ("largest error of the action", "-", format(summary["int8_max"], ".3f")),
         ("actions within 0.05", "-", format(summary["int8_within_0_05"], ".1%")),
     ]
 
@@ -153,15 +171,16 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _figure(draw: Any, columns: int, width: float, height: float) -> str:
+def _figure(draw: Any, columns: int, width_in: float, height_in: float, alt: str) -> str:
     """Draw with matplotlib and return an <img> that needs no other file."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
     draw(figure.subplots(1, columns, squeeze=False)[0])
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=110)
-    return f'<img src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
+    figure.savefig(data, format="png", dpi=DPI)
+    encoded = base64.b64encode(data.getvalue()).decode()
+    return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
 
 
 def draw_world(axes: Any, seed: int) -> None:
@@ -189,26 +208,33 @@ def draw_world(axes: Any, seed: int) -> None:
 
 
 def _trajectories(found: Comparison) -> str:
+    from tractor_sim.world import make_world
+
     seeds = [run["world_seed"] for run in found.drives["onnx"].runs if run]
     if not seeds:
         return (
             "<p>The recordings come from a sensor that was not driven by us: no trajectories.</p>"
         )
 
+    half_m = 0.3 + max(max(w.length_m, w.width_m) for w in map(make_world, seeds)) / 2
+
     def draw(all_axes: Any) -> None:
         for i, axes in enumerate(all_axes):
             draw_world(axes, seeds[i])
+            # All worlds at one scale.
+            axes.set(xlim=(-half_m, half_m), ylim=(-half_m, half_m))
             for label, driven in found.drives.items():
                 run = driven.runs[i]
                 path = np.array(run["trajectory"])
                 name = f"{NAMES[label]} {run['distance_m']:.1f} m, {run['collisions']} collisions"
-                axes.plot(path[:, 0], path[:, 1], color=COLOURS[label], label=name)
-                axes.plot(*path[-1, :2], "o", color=COLOURS[label], markersize=5)
+                width = LINE_WIDTHS[label]
+                axes.plot(path[:, 0], path[:, 1], color=COLOURS[label], linewidth=width, label=name)
+                axes.plot(*path[-1, :2], "o", color=COLOURS[label], markersize=4 + width)
             axes.plot(*path[0, :2], "k^", markersize=7)
             axes.set(title=f"world {seeds[i]}", xlabel="x, m", ylabel="y, m")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
 
-    return _figure(draw, len(seeds), 4.6 * len(seeds), 5.4)
+    return _figure(draw, len(seeds), PAGE_WIDTH_IN, 4.2, "both drives in every world, from above")
 
 
 def draw_channels(all_axes: Any, bev: NDArray[np.float32], extent_m: float) -> None:
@@ -220,7 +246,9 @@ def draw_channels(all_axes: Any, bev: NDArray[np.float32], extent_m: float) -> N
         axes.set(title=f"channel {name}", xlabel="y, m (left positive)", ylabel="x, m (forward)")
 
 
-def _scatter(found: Comparison) -> str:
+def _scatter(contract: Contract, found: Comparison) -> str:
+    names = ACTION_NAMES[contract.action_space]
+
     def draw(all_axes: Any) -> None:
         for i, axes in enumerate(all_axes):
             axes.plot([-1, 1], [-1, 1], color="#bbbbbb", linewidth=1)
@@ -228,10 +256,10 @@ def _scatter(found: Comparison) -> str:
                 found.actions["onnx"][:, i], found.actions["int8"][:, i],
                 ".", color=COLOURS["int8"], markersize=5,
             )  # fmt: skip
-            axes.set(title=f"action {i}", xlabel="ONNX", ylabel="INT8")
+            axes.set(title=f"action: {names[i]}", xlabel="ONNX", ylabel="INT8")
             axes.set_aspect("equal")
 
-    return _figure(draw, 2, 8.4, 4.2)
+    return _figure(draw, 2, 8.4, 4.2, "INT8 actions over ONNX actions")
 
 
 STYLE = """
@@ -243,18 +271,17 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } p { max-widt
 """
 
 
-def render(options: Options, found: Comparison, summary: dict[str, Any]) -> str:
-    """Return the report as one HTML page."""
-    contract = contract_module.load(options.params)
+def render(contract: Contract, source: str, found: Comparison, summary: dict[str, Any]) -> str:
+    """Return the report as one HTML page; `source` says what the drives used."""
     body = "".join(
         f"<tr><td>{html.escape(what)}</td><td>{onnx}</td><td>{int8}</td></tr>"
         for what, onnx, int8 in rows(summary)
     )
     channels = _figure(
-        lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m), 2, 8.4, 4.4
-    )
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in found.conversion["notes"])
-    source = "recorded sensors" if options.recordings else "the simulated rover"
+        lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m),
+        2, 8.4, 4.2, "both channels of one grid",
+    )  # fmt: skip
+    notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in found.conversion["notes"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Rover demo</title><style>{STYLE}</style></head>
 <body>
@@ -264,7 +291,7 @@ def render(options: Options, found: Comparison, summary: dict[str, Any]) -> str:
 {html.escape(summary["validated_on"])}, and driven in the toolkit's simulator of the NPU: its
 latency here says nothing about the board.</p>
 <table><tr><th></th><th>ONNX</th><th>INT8</th></tr>{body}</table>
-<ul>{notes}</ul>
+{notes}
 <h2>Trajectories</h2>
 <p>Triangle: start. Dot: end. Grey: seen by the LiDAR. Brown: below its plane. Light blue:
 overhanging.</p>
@@ -275,8 +302,8 @@ overhanging.</p>
 <h2>Agreement on the kept samples</h2>
 <p>Each dot is one action on one of the {summary["samples"]} kept samples; on the line both models
 agree.</p>
-{_scatter(found)}
-<p>Contract {contract.digest}<br>Model {html.escape(found.conversion["model"])} for
+{_scatter(contract, found)}
+<p>Contract {contract.digest}<br>Model {html.escape(Path(found.conversion["model"]).name)} for
 {html.escape(found.conversion["target"])}, rknn-toolkit2 {html.escape(found.conversion["toolkit"])}
 </p>
 </body></html>

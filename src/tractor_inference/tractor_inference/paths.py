@@ -14,17 +14,25 @@ def default_params_file() -> Path:
     Raises:
         ParameterError: neither exists; names the places that were looked at.
     """
+    try:
+        return config_file("sac_rover.yaml")
+    except ParameterError as error:
+        raise ParameterError(f"{error}; name it with --params") from error
+
+
+def config_file(name: str) -> Path:
+    """Return a file of the suite's config folder: of the sourced workspace, else of this checkout.
+
+    Raises:
+        ParameterError: neither exists; names the places that were looked at.
+    """
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     candidates = [
-        Path(prefix, "share", "tractor_bringup", "config", "sac_rover.yaml")
-        for prefix in prefixes
-        if prefix
+        Path(prefix, "share", "tractor_bringup", "config", name) for prefix in prefixes if prefix
     ]
-    candidates.append(Path(__file__).resolve().parents[3] / "config" / "sac_rover.yaml")
+    candidates.append(Path(__file__).resolve().parents[3] / "config" / name)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     looked = ", ".join(map(str, candidates))
-    raise ParameterError(
-        f"no shared parameter file found, looked at {looked}; name it with --params"
-    )
+    raise ParameterError(f"found no {name}, looked at {looked}")

@@ -9,7 +9,6 @@ import math
 import os
 import sys
 import threading
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,12 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 
-from tractor_inference.messages import stamp_ns
 from tractor_inference.parameters import param
 from tractor_inference.ros_node import SENSOR_QOS, SuiteNode, command_type, run, steady_s
 
 from .rollout import CONTROL_HZ, SCAN_EVERY_TICKS
 from .ros_sensors import SensorPublisher
 from .simulation import Simulation
-
-# Commands answer one of the last frames; older stamps are not worth remembering.
-REMEMBERED_STAMPS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +72,6 @@ class SimNode(SuiteNode, Node):
         self._command_at_s = -math.inf
         self._commands = 0
         self._moved = False
-        self._latencies_ms: list[float] = []
-        self._published_at_s: deque[tuple[int, float]] = deque(maxlen=REMEMBERED_STAMPS)
         self._trajectory: list[tuple[float, float, float, float]] = []
         self._ending = threading.Event()
         self._started_s = steady_s()
@@ -91,22 +84,14 @@ class SimNode(SuiteNode, Node):
         return self._driving.done() and self._driving.result() is None
 
     def _on_command(self, message: Any) -> None:
-        now_s = steady_s()
-        stamped = self.parameters.enable_stamped_cmd_vel
-        twist = message.twist if stamped else message
+        twist = message.twist if self.parameters.enable_stamped_cmd_vel else message
         command = (twist.linear.x, twist.angular.z)
         if not all(map(math.isfinite, command)):
             self.warn("cmd_vel", f"cmd_vel: expected finite speeds, found {command}")
             return
-        self._command, self._command_at_s = command, now_s
+        self._command, self._command_at_s = command, steady_s()
         self._commands += 1
         self._moved = self._moved or any(command)
-        if stamped and any(command):
-            stamp = stamp_ns(message.header.stamp)
-            for published_ns, published_s in reversed(self._published_at_s.copy()):
-                if published_ns == stamp:
-                    self._latencies_ms.append(1000.0 * (now_s - published_s))
-                    break
 
     def _drive(self) -> None:
         own = self.parameters
@@ -132,7 +117,6 @@ class SimNode(SuiteNode, Node):
         stamp = self._stamp()
         if self._clock_publisher is not None:
             self._clock_publisher.publish(Clock(clock=stamp))
-        self._published_at_s.append((stamp_ns(stamp), steady_s()))
         self._odom_publisher.publish(self._odometry(stamp))
         self._sensors.publish(scan, depth, stamp)
 
@@ -182,7 +166,6 @@ class SimNode(SuiteNode, Node):
             "distance_m": self._simulation.distance_m,
             "collisions": self._simulation.collisions,
             "commands": self._commands,
-            "latency_ms": self._latencies_ms,
             "trajectory": np.round(self._trajectory, 4).tolist(),
         }
 
