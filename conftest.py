@@ -96,12 +96,13 @@ class RosGraph:
         self.executor.add_node(self.node)
         self.processes: list[RosProcess] = []
 
-    def start(self, module: str, node: str = "", **parameters: object) -> RosProcess:
+    def start(
+        self, module: str, node: str = "", arguments: tuple[str, ...] = (), **parameters: object
+    ) -> RosProcess:
         """Start a node by module name; parameters override those of the shared file."""
         name = node or module.rpartition(".")[2].removesuffix("_node")
-        arguments = []
         for key, value in parameters.items():
-            arguments += ["-p", f"{name}:{key}:={json.dumps(value)}"]
+            arguments += ("-p", f"{name}:{key}:={json.dumps(value)}")
         process = RosProcess(module, *arguments, params=self.params, folder=self.folder)
         self.processes.append(process)
         return process

@@ -1,4 +1,4 @@
-"""The actor node with the shipped fake backend, which is made to fail from its frame 20 on."""
+"""The actor node with the shipped fake backend, which is made to fail from its frame 40 on."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from tractor_inference import sac_actor_node
 from tractor_inference.backends.fake import FakeBackend
 from tractor_inference.errors import ModelError
 
-FIRST = 20
+FIRST = 40
 opened = 0
 
 
@@ -22,6 +22,8 @@ def script(frame):
         time.sleep(3600)
     if fault == "raise":
         raise ModelError("the runtime returned nothing")
+    if fault.startswith("open"):
+        return None
     return {
         "nan": np.full((1, 2), np.nan, np.float32),
         "shape": np.zeros((2, 1), np.float32),
@@ -33,6 +35,8 @@ def open_backend(kind, model, contract):
     global opened
     opened += 1
     print(f"opened {opened} times", flush=True)
+    if os.environ["FAULT"] == "open" or (os.environ["FAULT"] == "open again" and opened > 1):
+        raise KeyError("vendor_enum")
     return FakeBackend(contract, script)
 
 

@@ -174,6 +174,10 @@ def dead_scan(sensors):
     sensors.scan.ranges = [math.nan] * 360
 
 
+def other_frame(sensors):
+    sensors.depth.header.frame_id = "rear_camera"
+
+
 @pytest.mark.parametrize(
     ("fault", "node", "text"),
     [
@@ -181,6 +185,7 @@ def dead_scan(sensors):
         (empty_depth, "bev_builder", "valid pixels"),
         (wrong_size, "bev_builder", "camera_info"),
         (dead_scan, "sac_actor", "found none in 360 beams"),
+        (other_frame, "bev_builder", "found 'rear_camera'"),
     ],
 )
 def test_bad_sensor_data_stops_the_rover_and_is_named(ros_graph, sensors, fault, node, text):
@@ -222,6 +227,10 @@ def test_snapshot_answers_with_the_path_or_says_why_not(ros_graph, sensors, cont
     answer = ros_graph.call(Trigger, "calibration/snapshot")
     assert answer.success
     assert samples.read(answer.message, contract).bev.any()
+    sensors.muted = set(sensors.topics)
+    assert_stops(ros_graph, commands, sensors)
+    refused = ros_graph.call(Trigger, "calibration/snapshot")
+    assert not refused.success and "no current frame" in refused.message
 
 
 def test_a_flood_of_snapshots_is_answered(ros_graph, sensors):
@@ -242,7 +251,18 @@ def test_a_flood_of_snapshots_is_answered(ros_graph, sensors):
     ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
 
 
-def test_unknown_parameter_and_missing_file_end_with_2_and_say_so(ros_graph, tmp_path):
+@pytest.mark.parametrize(("content", "text"), [(None, "none.yaml"), ("a: [1", "none.yaml")])
+def test_a_missing_or_broken_parameter_file_ends_with_2(ros_graph, tmp_path, content, text):
+    ros_graph.params = tmp_path / "none.yaml"
+    if content is not None:
+        ros_graph.params.write_text(content)
+    process = ros_graph.start(GUARD)
+    assert process.process.wait(20) == 2
+    assert "error: " in process.output() and text in process.output()
+    assert "Traceback" not in process.output()
+
+
+def test_unknown_and_wrong_parameters_end_with_2_and_are_all_named(ros_graph):
     process = ros_graph.start(GUARD, command_timeot_s=0.3, rate_hz=1.0)
     assert process.process.wait(20) == 2
     for text in ("command_timeot_s: unknown", "rate_hz: expected at least 5.0, found 1.0"):
@@ -271,30 +291,60 @@ def test_a_parameter_out_of_range_is_refused_with_the_reason(ros_graph):
     assert answer.values[0].double_value == 0.2
 
 
-def test_life_cycle_can_be_driven_from_outside(ros_graph, sensors):
+def change_state(graph, node, name):
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
 
+    request = ChangeState.Request(
+        transition=Transition(id=getattr(Transition, f"TRANSITION_{name}"))
+    )
+    return graph.call(ChangeState, f"/{node}/change_state", request).success
+
+
+def test_life_cycle_can_be_driven_from_outside(ros_graph, sensors):
     _, commands = start_all(ros_graph)
     ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
-
-    def change(number):
-        request = ChangeState.Request(transition=Transition(id=number))
-        return ros_graph.call(ChangeState, "/sac_actor/change_state", request).success
-
-    assert change(Transition.TRANSITION_DEACTIVATE)
+    assert change_state(ros_graph, "sac_actor", "DEACTIVATE")
     assert_stops(ros_graph, commands, sensors)
-    assert change(Transition.TRANSITION_CLEANUP)
-    assert change(Transition.TRANSITION_CONFIGURE)
-    assert change(Transition.TRANSITION_ACTIVATE)
+    for name in ("CLEANUP", "CONFIGURE", "ACTIVATE"):
+        assert change_state(ros_graph, "sac_actor", name)
     commands.clear()
     ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
+
+
+def test_after_shutdown_no_grid_is_published(ros_graph, sensors):
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    builder = ros_graph.start(BUILDER)
+    grids = ros_graph.collect(Image, "bev", qos_profile_sensor_data)
+    ros_graph.until(lambda: len(grids) > 3, every=sensors)
+    assert change_state(ros_graph, "bev_builder", "ACTIVE_SHUTDOWN")
+    diagnostics = diagnostics_of(ros_graph)
+    grids.clear()
+    ros_graph.until(lambda: len(diagnostics) > 2, every=sensors)
+    assert not grids and builder.process.poll() is None
+    assert last_message(diagnostics, "bev_builder") == "not configured"
+
+
+def test_configuring_from_outside_while_a_retry_is_due(ros_graph, sensors, actor_onnx):
+    model = ros_graph.folder / "actor.onnx"
+    actor, commands = start_all(ros_graph, backend="auto", model=str(model))
+    ros_graph.until(lambda: "trying again in 2 s" in actor.output(), every=sensors)
+    model.write_bytes(actor_onnx.read_bytes())
+    assert change_state(ros_graph, "sac_actor", "CONFIGURE")
+    assert change_state(ros_graph, "sac_actor", "ACTIVATE")
+    diagnostics = diagnostics_of(ros_graph)
+    ros_graph.until(lambda: len(diagnostics) > 12, every=sensors)
+    assert actor.process.poll() is None
+    assert moving(commands)
 
 
 def test_two_publishers_of_one_command_topic_are_an_error(ros_graph):
     diagnostics = diagnostics_of(ros_graph)
     ros_graph.start(GUARD)
-    ros_graph.start(GUARD, enable_stamped_cmd_vel=True)
+    rival = ("-r", "__node:=rival")
+    ros_graph.start(GUARD, arguments=rival, node="rival", enable_stamped_cmd_vel=True)
     for text in ("2 publishers", "TwistStamped"):
         ros_graph.until(lambda text=text: text in last_message(diagnostics, "cmd_guard"))
 
@@ -314,7 +364,7 @@ def test_bad_answers_of_the_model_stop_and_open_it_anew(ros_graph, sensors, monk
 def test_a_hanging_model_stops_the_rover_and_ends_the_actor(ros_graph, sensors, monkeypatch):
     monkeypatch.setenv("FAULT", "hang")
     actor, commands = start_all(ros_graph, "faulty_actor_node")
-    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
     ros_graph.until(lambda: not moving(commands[-3:]), every=sensors)
     assert actor.process.poll() is None
     ros_graph.until(lambda: actor.process.poll() is not None, 10.0, every=sensors)
@@ -368,3 +418,42 @@ def test_a_full_disk_or_missing_folder_stops_sampling_but_not_driving(ros_graph,
     assert "sampling stopped" in sampling()[0]
     commands.clear()
     ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+
+
+def test_whatever_a_vendor_raises_at_configure_is_said(ros_graph, sensors, monkeypatch):
+    monkeypatch.setenv("FAULT", "open")
+    actor, commands = start_all(ros_graph, "faulty_actor_node")
+    ros_graph.until(lambda: "trying again in 2 s" in actor.output(), every=sensors)
+    assert "cannot be configured: 'vendor_enum'" in actor.output()
+    assert not moving(commands)
+
+
+def test_whatever_a_vendor_raises_at_reload_the_old_model_drives_on(
+    ros_graph, sensors, monkeypatch
+):
+    from std_srvs.srv import Trigger
+
+    monkeypatch.setenv("FAULT", "open again")
+    _, commands = start_all(ros_graph, "faulty_actor_node")
+    ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
+    answer = ros_graph.call(Trigger, "/sac_actor/reload_model")
+    assert not answer.success and "vendor_enum" in answer.message
+    commands.clear()
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+
+
+def test_a_command_that_is_not_finite_becomes_zero_at_the_guard(ros_graph):
+    from geometry_msgs.msg import Twist
+
+    ros_graph.start(GUARD)
+    diagnostics = diagnostics_of(ros_graph)
+    commands = ros_graph.collect(Twist, "cmd_vel")
+    raw = ros_graph.node.create_publisher(Twist, "cmd_vel_raw", 1)
+    bad = Twist()
+    bad.linear.x = math.nan
+
+    ros_graph.until(
+        lambda: "not finite" in last_message(diagnostics, "cmd_guard"),
+        every=lambda: raw.publish(bad),
+    )
+    assert commands and not moving(commands)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tractor_inference import contract as contract_module
+from tractor_inference import sampler as sampler_module
 from tractor_inference import samples
 from tractor_inference.errors import SampleError, TractorError
 from tractor_inference.paths import default_params_file
@@ -177,3 +178,30 @@ def test_a_full_queue_drops_and_counts_without_blocking(tmp_path, monkeypatch):
         keeper.save(frame())
     release.set()
     keeper.close()
+
+
+def test_whatever_goes_wrong_while_writing_the_sampler_lives_on(tmp_path, monkeypatch):
+    keeper = sampler(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "write", lambda *_: (_ for _ in ()).throw(MemoryError("full")))
+        with pytest.raises(MemoryError):
+            keeper.save(frame()).result(10)
+    assert "full" in keeper.error
+    assert keeper.save(frame()).result(10).exists() and keeper.error is None
+    keeper.close()
+
+
+def test_files_that_are_moved_away_make_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(sampler_module, "RECOUNT_S", 0.05)
+    samples.write(tmp_path / "full", frame(), CONTRACT)
+    keeper = sampler(tmp_path / "full", sample_probability=1.0, sample_keep=1)
+    keeper.offer(frame())
+    assert keeper.kept == 1
+    (tmp_path / "full").rename(tmp_path / "old")
+    for _ in range(200):
+        if keeper.kept == 0:
+            break
+        threading.Event().wait(0.05)
+    keeper.offer(frame())
+    keeper.close()
+    assert len(samples.list_files(tmp_path / "full")) == 1

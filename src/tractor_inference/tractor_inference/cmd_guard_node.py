@@ -5,28 +5,22 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from geometry_msgs.msg import Twist, TwistStamped
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from .guard import Guard, GuardParameters
 from .kinematics import STOP, Velocity
-from .ros_node import COMMAND_QOS, STEADY, SuiteNode, run, steady_s
+from .ros_node import (
+    COMMAND_QOS,
+    STEADY,
+    SuiteNode,
+    command_message,
+    command_type,
+    run,
+    steady_s,
+)
 
-
-def command_type(stamped: bool) -> type:
-    """Return the message type of commands; the two do not mix on one topic."""
-    return TwistStamped if stamped else Twist
-
-
-def command_message(velocity: Velocity, stamped: bool, stamp: Any) -> Twist | TwistStamped:
-    """Return a velocity as a message, with `stamp` and base_link where it is stamped."""
-    message = command_type(stamped)()
-    twist = message.twist if stamped else message
-    twist.linear.x, twist.angular.z = velocity
-    if stamped:
-        message.header.stamp, message.header.frame_id = stamp, "base_link"
-    return message
+RELIABLE = ReliabilityPolicy.RELIABLE
 
 
 class CmdGuardNode(SuiteNode, Node):
@@ -68,20 +62,25 @@ class CmdGuardNode(SuiteNode, Node):
         self._publisher.publish(command_message(velocity, self._stamped, stamp))
 
     def _wiring_problems(self) -> list[str]:
-        """Name what DDS does not report: rival publishers and mismatched message types."""
+        """Name what DDS does not report: rivals, other message types, unfit quality of service."""
         problems = []
         for topic in ("cmd_vel_raw", "cmd_vel"):
             name = self.resolve_topic_name(topic)
             publishers = self.get_publishers_info_by_topic(name)
-            ends = publishers + self.get_subscriptions_info_by_topic(name)
-            if len(publishers) > 1:
-                nodes = sorted(f"{p.node_namespace}/{p.node_name}" for p in publishers)
-                problems.append(f"{name} has {len(publishers)} publishers: {', '.join(nodes)}")
-            types = sorted({end.topic_type for end in ends})
+            listeners = self.get_subscriptions_info_by_topic(name)
+            # By name: a node that was killed stays listed for a while beside its successor.
+            nodes = sorted({f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in publishers})
+            if len(nodes) > 1:
+                problems.append(f"{name} has {len(nodes)} publishers: {', '.join(nodes)}")
+            types = sorted({end.topic_type for end in publishers + listeners})
             if len(types) > 1:
                 problems.append(
                     f"{name} carries {' and '.join(types)}; set enable_stamped_cmd_vel alike"
                 )
+            offers = {p.qos_profile.reliability for p in publishers}
+            wanted = {s.qos_profile.reliability for s in listeners}
+            if RELIABLE in wanted and offers - {RELIABLE}:
+                problems.append(f"{name} is offered best effort but requested reliable: no data")
         return problems
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:

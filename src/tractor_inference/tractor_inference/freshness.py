@@ -4,13 +4,16 @@ from __future__ import annotations
 
 # A clock that disagrees by more than this cannot be used to judge an age.
 MAX_FUTURE_S = 0.1
+# Weight of the newest interval in the mean that gives the rate.
+RATE_WEIGHT = 0.1
 
 
 class InputMonitor:
     """Watches one input: refuses stamps that cannot be right, and names it when it is stale.
 
     Stamps are compared with the ROS clock, which may be simulated, jump or stand still; staleness
-    is judged by arrival on a steady clock, which cannot.
+    is judged by arrival on a steady clock, which cannot. The first frame_id is the one that later
+    messages must carry: the mounting poses are those of one sensor.
     """
 
     def __init__(self, name: str, max_age_s: float) -> None:
@@ -19,7 +22,9 @@ class InputMonitor:
         self.received = 0
         self.rejected = 0
         self.last_rejection = ""
+        self._frame_id: str | None = None
         self._arrival_s: float | None = None
+        self._interval_s: float | None = None
         self._stamp_ns = 0
 
     def reject(self, reason: str) -> None:
@@ -27,10 +32,11 @@ class InputMonitor:
         self.rejected += 1
         self.last_rejection = reason
 
-    def accept(self, stamp_ns: int, clock_ns: int, now_s: float) -> bool:
-        """Take note of a message; False when its stamp is ahead, old, or goes backwards.
+    def accept(self, frame_id: str, stamp_ns: int, clock_ns: int, now_s: float) -> bool:
+        """Take note of a message; False when its stamp or frame cannot be right.
 
         Args:
+            frame_id: the message's frame; the first one accepted is expected from then on.
             stamp_ns: the message's header stamp.
             clock_ns: the ROS clock.
             now_s: a steady clock.
@@ -44,8 +50,16 @@ class InputMonitor:
         elif behind:
             step_s = (self._stamp_ns - stamp_ns) * 1e-9
             self.reject(f"{self.name}: stamp goes {step_s:.3f} s backwards")
+        elif self._frame_id not in (None, frame_id):
+            self.reject(f"{self.name}: expected frame_id {self._frame_id!r}, found {frame_id!r}")
         else:
+            self._frame_id = frame_id
+            if self._arrival_s is not None:
+                step_s = now_s - self._arrival_s
+                mean_s = step_s if self._interval_s is None else self._interval_s
+                self._interval_s = mean_s + RATE_WEIGHT * (step_s - mean_s)
             self.received += 1
+            self.last_rejection = ""
             self._arrival_s, self._stamp_ns = now_s, stamp_ns
             return True
         return False
@@ -53,10 +67,6 @@ class InputMonitor:
     def fresh(self, now_s: float) -> bool:
         """True when the last accepted message arrived within the limit."""
         return self._arrival_s is not None and now_s - self._arrival_s <= self.max_age_s
-
-    def forget(self) -> None:
-        """Treat the input as never seen, as after a jump of the clock."""
-        self._arrival_s = None
 
     def problem(self, now_s: float) -> str | None:
         """Return why the rover must not drive on this input, or None."""
@@ -67,3 +77,14 @@ class InputMonitor:
             return f"{self.name} never received{why}"
         age_s = now_s - self._arrival_s
         return f"{self.name} {age_s:.2f} s old, limit {self.max_age_s:.2f}{why}"
+
+    def describe(self, now_s: float) -> dict[str, str]:
+        """Return rate, age and counters for diagnostics."""
+        values = {"received": str(self.received), "rejected": str(self.rejected)}
+        if self._arrival_s is not None:
+            values["age s"] = f"{now_s - self._arrival_s:.2f}"
+        if self._interval_s:
+            values["rate Hz"] = f"{1.0 / self._interval_s:.1f}"
+        if self.last_rejection:
+            values["last rejection"] = self.last_rejection
+        return {f"{self.name} {key}": value for key, value in values.items()}

@@ -20,6 +20,8 @@ from .errors import SensorError, raise_all
 
 BASE_FRAME = "base_link"
 BEV_ENCODING = "32FC2"
+# No tracked rover gets near this; more is a broken sensor or another unit.
+MAX_SPEED = 100.0
 DEPTH_TYPES = {"16UC1": np.uint16, "32FC1": np.float32}
 
 
@@ -167,9 +169,12 @@ def twist_from_odometry(message: Any) -> tuple[float, float]:
     """Return (linear m/s, angular rad/s) of a nav_msgs/Odometry, in its child frame.
 
     Raises:
-        SensorError: a value that is not finite.
+        SensorError: a value that is not finite or that no rover reaches.
     """
     linear, angular = message.twist.twist.linear.x, message.twist.twist.angular.z
-    if not (math.isfinite(linear) and math.isfinite(angular)):
-        raise SensorError(f"odom: expected finite twist, found {linear} m/s and {angular} rad/s")
+    if not (abs(linear) <= MAX_SPEED and abs(angular) <= MAX_SPEED):  # also refuses NaN
+        raise SensorError(
+            f"odom: expected a finite twist within {MAX_SPEED:g} m/s and rad/s, "
+            f"found {linear} m/s and {angular} rad/s"
+        )
     return linear, angular

@@ -57,6 +57,10 @@ class Policy:
         """Note that the rover was stopped: the last action is zero."""
         self._previous_action = np.zeros(ACTION_SIZE, np.float32)
 
+    def sent(self, decision: Decision) -> None:
+        """Note that a decision was sent: its action is the last one for the next observation."""
+        self._previous_action = decision.action
+
     def step(
         self,
         bev: NDArray[np.float32],
@@ -65,7 +69,7 @@ class Policy:
         linear_m_s: float,
         angular_rad_s: float,
     ) -> Decision:
-        """Answer one observation.
+        """Answer one observation; `sent` must follow when the answer reaches the rover.
 
         Args:
             bev: (2, cells, cells) float32 in [0, 1].
@@ -83,7 +87,6 @@ class Policy:
         for i in np.flatnonzero(np.abs(normalised) >= self.contract.proprio_clip):
             self.clipped[self.contract.proprio_names[i]] += 1
         action = checked_action(self.backend.infer(bev[None], normalised[None]))
-        self._previous_action = action
         return Decision(action_to_velocity(action, self.contract, self.robot), action, raw)
 
     def warm_up(self) -> None:
@@ -93,5 +96,4 @@ class Policy:
             ModelError: the backend failed or its answer is no action.
         """
         self.step(np.zeros(self.contract.bev_shape, np.float32), proprio.LIDAR_MIN_CAP_M, 0, 0, 0)
-        self.stop()
         self.clipped = dict.fromkeys(self.contract.proprio_names, 0)

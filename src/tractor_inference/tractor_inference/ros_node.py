@@ -6,17 +6,20 @@ Imported by nodes only; nothing else of the suite needs ROS.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import threading
 import time
 import typing
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import rclpy
 import rclpy.logging
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Twist, TwistStamped
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -35,7 +38,10 @@ from . import contract as contract_module
 from . import parameters
 from . import robot as robot_module
 from .contract import Contract
-from .errors import ParameterError, TractorError
+from .errors import ParameterError, SensorError, TractorError
+from .freshness import InputMonitor
+from .kinematics import Velocity
+from .messages import BASE_FRAME, stamp_ns
 from .robot import Robot
 
 T = TypeVar("T")
@@ -53,7 +59,11 @@ COMMAND_QOS = QoSProfile(
 # Deep enough that a flood of calls is answered "busy" rather than lost.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_PERIOD_S = 1.0
-MAX_RETRY_DELAY_S = 10.0
+WARNING_PERIOD_S = 2.0
+# A model or device that cannot be opened is tried again with delays that double up to the second.
+RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 10.0
+# Set by SIGINT and SIGTERM; whatever waits looks at it.
+ENDING = threading.Event()
 _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 _GROUPS = ((Contract, contract_module.PREFIX), (Robot, robot_module.PREFIX))
 
@@ -132,6 +142,7 @@ class SuiteNode:
                     prefix + name, value, _descriptor(field.metadata, kind), ignore_override=True
                 )
         self.contract, self.robot, self.parameters = instances
+        self._warned_s: dict[str, float] = {}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = Node.create_publisher(self, DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=STEADY)
@@ -173,9 +184,12 @@ class SuiteNode:
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
-    def warn(self: Any, text: str) -> None:
-        """Log a warning at most every two seconds per place that calls it."""
-        self.get_logger().warning(text, throttle_duration_sec=2.0, throttle_time_source_type=STEADY)
+    def warn(self: Any, key: str, text: str) -> None:
+        """Log a warning at most every two seconds per key."""
+        now_s = steady_s()
+        if now_s - self._warned_s.get(key, -math.inf) >= WARNING_PERIOD_S:
+            self._warned_s[key] = now_s
+            self.get_logger().warning(text)
 
     def close(self) -> None:
         """Say the last word before the process ends."""
@@ -184,25 +198,72 @@ class SuiteNode:
 class ManagedNode(SuiteNode, LifecycleNode):
     """A life-cycle node that configures and activates itself when `autostart` is set.
 
-    `set_up` and `tear_down` replace on_configure and on_cleanup: an error of the suite is logged
-    and the transition fails; with `autostart` it is tried again with growing delays.
+    Subclasses open what they need in `set_up` and release it in `release`. An error in `set_up` is
+    logged and the transition fails; with `autostart` it is tried again with growing delays.
+    Interfaces made with `subscribe`, `advertise` and `serve` are destroyed when it is cleaned up.
     """
 
-    def __init__(self, name: str, own: type) -> None:
+    def __init__(self, name: str, own: type, inputs: tuple[str, ...]) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
         self.declare(own)
         self.active = False
         self.failure: str | None = "not configured"
-        self._retry_delay_s = 1.0
+        self.monitors: dict[str, InputMonitor] = {}
+        self._inputs = inputs
+        self._interfaces: list[Callable[[], Any]] = []
+        self._retry_delay_s = RETRY_DELAY_S
         self._retry: Any = None
 
+    # What subclasses fill in and use
+
     def set_up(self) -> None:
-        """Load what the node needs and create its interfaces."""
+        """Open what the node needs and create its interfaces."""
         raise NotImplementedError
 
-    def tear_down(self) -> None:
-        """Release what `set_up` made; called also after it failed half-way."""
-        raise NotImplementedError
+    def release(self) -> None:
+        """Release what `set_up` opened, also after it failed half-way."""
+
+    def subscribe(self, kind: type, topic: str, callback: Callable) -> None:
+        """Subscribe to a sensor; only the newest message counts."""
+        subscription = self.create_subscription(kind, topic, callback, SENSOR_QOS)
+        self._interfaces.append(partial(self.destroy_subscription, subscription))
+
+    def advertise(self, kind: type, topic: str, qos: QoSProfile) -> Any:
+        """Return a publisher that is silent while the node is not active."""
+        publisher = self.create_lifecycle_publisher(kind, topic, qos)
+        self._interfaces.append(partial(self.destroy_publisher, publisher))
+        return publisher
+
+    def serve(self, kind: type, name: str, callback: Callable) -> None:
+        """Offer a service."""
+        service = self.create_service(kind, name, callback, qos_profile=SERVICE_QOS)
+        self._interfaces.append(partial(self.destroy_service, service))
+
+    def accepted(self, name: str, header: Any) -> bool:
+        """Take note of a usable message of an input; False when its header is refused."""
+        monitor = self.monitors[name]
+        clock_ns = self.get_clock().now().nanoseconds
+        if monitor.accept(header.frame_id, stamp_ns(header.stamp), clock_ns, steady_s()):
+            return True
+        self.warn(name, monitor.last_rejection)
+        return False
+
+    def rejected(self, name: str, error: SensorError) -> None:
+        """Count and log a message of an input that cannot be used."""
+        self.monitors[name].reject(str(error))
+        self.warn(name, str(error))
+
+    def input_problem(self, now_s: float) -> str | None:
+        """Return every input that is missing or stale, or None."""
+        problems = [p for m in self.monitors.values() if (p := m.problem(now_s)) is not None]
+        return "; ".join(problems) or None
+
+    def describe_inputs(self) -> dict[str, str]:
+        """Return rates, ages and counters of all inputs for diagnostics."""
+        now_s = steady_s()
+        return {k: v for m in self.monitors.values() for k, v in m.describe(now_s).items()}
+
+    # Life cycle
 
     def start(self) -> None:
         """Configure and activate when `autostart` says so; otherwise wait for a manager."""
@@ -210,9 +271,7 @@ class ManagedNode(SuiteNode, LifecycleNode):
             self._try_start()
 
     def _try_start(self) -> None:
-        if self._retry is not None:
-            self.destroy_timer(self._retry)
-            self._retry = None
+        self._cancel_retry()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
             return
@@ -221,14 +280,31 @@ class ManagedNode(SuiteNode, LifecycleNode):
         self.get_logger().error(f"trying again in {delay_s:g} s")
         self._retry = self.create_timer(delay_s, self._try_start, clock=STEADY)
 
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self.destroy_timer(self._retry)
+            self._retry = None
+
+    def _tear_down(self) -> None:
+        self._cancel_retry()
+        for destroy in self._interfaces:
+            destroy()
+        self._interfaces = []
+        self.release()
+        self.failure = "not configured"
+
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """Set up, or fail the transition with the reason in the log."""
+        # Whoever configures, the retry must not configure a second time.
+        self._cancel_retry()
+        limit_s = self.parameters.max_input_age_s
+        self.monitors = {name: InputMonitor(name, limit_s) for name in self._inputs}
         try:
             self.set_up()
-        except (TractorError, OSError) as error:
-            self.failure = str(error)
-            self.get_logger().error(str(error))
-            self.tear_down()
+        except Exception as error:  # rclpy would swallow it; vendors' libraries raise anything
+            self._tear_down()
+            self.failure = f"cannot be configured: {error}"
+            self.get_logger().error(self.failure)
             return TransitionCallbackReturn.FAILURE
         self.failure = None
         return TransitionCallbackReturn.SUCCESS
@@ -241,19 +317,42 @@ class ManagedNode(SuiteNode, LifecycleNode):
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
         """Stop to work; what is set up stays."""
-        self.active = False
+        self.halt()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
         """Release everything."""
-        self.tear_down()
-        self.failure = "not configured"
+        self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
         """Release everything, from whichever state."""
         self.close()
         return TransitionCallbackReturn.SUCCESS
+
+    def halt(self) -> None:
+        """Stop to work."""
+        self.active = False
+
+    def close(self) -> None:
+        """Stop to work and release everything; harmless when done before."""
+        self.halt()
+        self._tear_down()
+
+
+def command_type(stamped: bool) -> type:
+    """Return the message type of commands; the two do not mix on one topic."""
+    return TwistStamped if stamped else Twist
+
+
+def command_message(velocity: Velocity, stamped: bool, stamp: Any) -> Twist | TwistStamped:
+    """Return a velocity as a message, with `stamp` and base_link where it is stamped."""
+    message = command_type(stamped)()
+    twist = message.twist if stamped else message
+    twist.linear.x, twist.angular.z = velocity
+    if stamped:
+        message.header.stamp, message.header.frame_id = stamp, BASE_FRAME
+    return message
 
 
 def steady_s() -> float:
@@ -270,22 +369,22 @@ def run(make_node: Callable[[], Any]) -> int:
     Returns:
         0 after a signal or when the node says it is done, 2 when its parameters are refused.
     """
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-    ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ending.set())
+        signal.signal(number, lambda *_: ENDING.set())
     try:
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
-    except TractorError as error:
+    # rclpy's own errors, an unreadable parameter file among them, are RuntimeErrors.
+    except (TractorError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
-        rclpy.shutdown()
+        rclpy.try_shutdown()
         return 2
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         if isinstance(node, ManagedNode):
             node.start()
-        while not (ending.is_set() or getattr(node, "done", False)):
+        while not (ENDING.is_set() or getattr(node, "done", False)):
             executor.spin_once(timeout_sec=0.1)
     finally:
         node.close()

@@ -13,10 +13,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from nav_msgs.msg import Odometry
@@ -26,17 +25,32 @@ from std_srvs.srv import Trigger
 
 from . import messages, proprio
 from .backends import KINDS, open_backend
-from .cmd_guard_node import command_message, command_type
-from .errors import SensorError, TractorError
-from .freshness import InputMonitor
+from .errors import ModelError, SensorError, TractorError
 from .kinematics import STOP, Velocity
 from .parameters import param
 from .policy import Decision, Policy
-from .ros_node import COMMAND_QOS, SENSOR_QOS, SERVICE_QOS, ManagedNode, run, steady_s
+from .ros_node import (
+    COMMAND_QOS,
+    ENDING,
+    MAX_RETRY_DELAY_S,
+    RETRY_DELAY_S,
+    ManagedNode,
+    command_message,
+    command_type,
+    run,
+    steady_s,
+)
 from .sampler import Sampler, SamplerParameters
 from .samples import Sample
 
+T = TypeVar("T")
+
+NOT_ACTIVE = "not active"
 FAILURES_BEFORE_REOPEN = 3
+# Two minutes at 25 Hz.
+LATENCIES_KEPT = 3000
+# Opening takes seconds where the toolkit's simulator is built; longer is a driver that hangs.
+OPEN_LIMIT_S = 120.0
 WARN_AFTER_S, ERROR_AFTER_S = 2.0, 10.0
 EXIT_HUNG = 70
 
@@ -63,92 +77,78 @@ class SacActorNode(ManagedNode):
     """Drives while every input is fresh; stops, and says why, when one is not."""
 
     def __init__(self) -> None:
-        super().__init__("sac_actor", ActorParameters)
-        self._interfaces: list[Callable[[], Any]] = []
+        super().__init__("sac_actor", ActorParameters, inputs=("bev", "scan", "odom"))
         self._policy: Policy | None = None
         self._sampler: Sampler | None = None
-        self._latest: Sample | None = None
-        self._latencies_ms: deque[float] = deque(maxlen=3000)
-        self._stop_reason: str | None = "not active"
-        self._failures = 0
+        self._latest: tuple[Sample, float] | None = None
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._stop_reason: str | None = NOT_ACTIVE
         self._inferring_since_s: float | None = None
-        self._busy = threading.Lock()
+        self._failures = 0
+        self._reopen_delay_s = RETRY_DELAY_S
+        self._reopen_after_s = 0.0
         # Held while inferring, so that a model is never closed under a running inference.
         self._policy_lock = threading.Lock()
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
+        # Held while publishing: a command and the watchdog's zero never overtake each other.
+        self._publish_lock = threading.Lock()
+        # One request or reopening at a time.
+        self._busy = threading.Lock()
         self._watchdog: threading.Thread | None = None
-        self._ending = threading.Event()
+        self._halting = threading.Event()
 
     # Life cycle
 
     def set_up(self) -> None:
         """Open and warm up the model, start the sampler, create the interfaces."""
         own: ActorParameters = self.parameters
-        self._policy = self._open_policy()
+        self._policy = self._wait_for(_in_background(self._open_policy), OPEN_LIMIT_S)
         self._sampler = Sampler(own, self.contract)
-        self._monitors = {
-            name: InputMonitor(name, own.max_input_age_s) for name in ("bev", "scan", "odom")
-        }
         kind = command_type(own.enable_stamped_cmd_vel)
-        self._publisher = self.create_lifecycle_publisher(kind, "cmd_vel_raw", COMMAND_QOS)
-        self._subscribe(Odometry, "odom", self._on_odom)
-        self._subscribe(LaserScan, "scan", self._on_scan)
-        self._subscribe(Image, "bev", self._on_bev)
-        for name, answer in (
-            ("calibration/snapshot", self._snapshot),
-            ("~/reload_model", self._reload),
-        ):
-            service = self.create_service(
-                Trigger, name, self._service(answer), qos_profile=SERVICE_QOS
-            )
-            self._interfaces.append(partial(self.destroy_service, service))
-        self._interfaces.append(partial(self.destroy_publisher, self._publisher))
+        self._publisher = self.advertise(kind, "cmd_vel_raw", COMMAND_QOS)
+        self.subscribe(Odometry, "odom", self._on_odom)
+        self.subscribe(LaserScan, "scan", self._on_scan)
+        self.subscribe(Image, "bev", self._on_bev)
+        self.serve(Trigger, "calibration/snapshot", self._service(self._snapshot))
+        self.serve(Trigger, "~/reload_model", self._service(lambda: _in_background(self._reload)))
 
-    def _subscribe(self, kind: type, topic: str, callback: Callable) -> None:
-        subscription = self.create_subscription(kind, topic, callback, SENSOR_QOS)
-        self._interfaces.append(partial(self.destroy_subscription, subscription))
-
-    def tear_down(self) -> None:
-        """Release the model, write queued samples, destroy the interfaces."""
-        for destroy in self._interfaces:
-            destroy()
-        self._interfaces = []
+    def release(self) -> None:
+        """Close the model and write queued samples."""
+        self._latest = None
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
-        if self._policy is not None:
-            self._policy.backend.close()
-            self._policy = None
+        policy, self._policy = self._policy, None
+        if policy is not None:
+            policy.backend.close()
 
     def on_activate(self, state: Any) -> Any:
         """Start the watchdog, then drive."""
+        self._halting.clear()
         result = super().on_activate(state)
-        self._activated_s = steady_s()
-        self._ending.clear()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._watchdog.start()
         return result
 
-    def on_deactivate(self, state: Any) -> Any:
-        """Publish a last zero and stop driving."""
-        self._halt()
-        return super().on_deactivate(state)
-
-    def _halt(self) -> None:
+    def halt(self) -> None:
+        """Stop driving with a last zero."""
         if not self.active:
             return
-        self.active = False
-        self._ending.set()
+        self._halting.set()
         if self._watchdog is not None:
             self._watchdog.join()
-        self._publish(STOP, self.get_clock().now().to_msg())
-        self._stop_reason = "not active"
+        self._stop(NOT_ACTIVE)
+        super().halt()
 
-    def close(self) -> None:
-        """Publish a last zero and write queued samples."""
-        self._halt()
-        self._background.shutdown(wait=False, cancel_futures=True)
-        self.tear_down()
+    def _wait_for(self, work: Future[Policy], limit_s: float) -> Policy:
+        """Wait in steps, so that signals are heard; a driver that hangs ends the process."""
+        end_s = steady_s() + limit_s
+        while not work.done():
+            if ENDING.wait(0.01):
+                raise ModelError("interrupted while the model was being opened")
+            if steady_s() > end_s:
+                self.get_logger().fatal(f"the model was not open within {limit_s:g} s; ending")
+                os._exit(EXIT_HUNG)
+        return work.result()
 
     def _open_policy(self) -> Policy:
         own: ActorParameters = self.parameters
@@ -156,7 +156,7 @@ class SacActorNode(ManagedNode):
         policy = Policy(self.contract, self.robot, backend)
         try:
             policy.warm_up()
-        except TractorError:
+        except BaseException:
             backend.close()
             raise
         self.get_logger().info(f"driving with {backend.name}: {own.model}")
@@ -164,34 +164,22 @@ class SacActorNode(ManagedNode):
 
     # Inputs
 
-    def _accepted(self, name: str, header: Any) -> bool:
-        monitor = self._monitors[name]
-        clock_ns = self.get_clock().now().nanoseconds
-        if monitor.accept(messages.stamp_ns(header.stamp), clock_ns, steady_s()):
-            return True
-        self.warn(monitor.last_rejection)
-        return False
-
-    def _rejected(self, name: str, error: SensorError) -> None:
-        self._monitors[name].reject(str(error))
-        self.warn(str(error))
-
     def _on_odom(self, message: Odometry) -> None:
         try:
             twist = messages.twist_from_odometry(message)
         except SensorError as error:
-            self._rejected("odom", error)
+            self.rejected("odom", error)
             return
-        if self._accepted("odom", message.header):
+        if self.accepted("odom", message.header):
             self._twist = twist
 
     def _on_scan(self, message: LaserScan) -> None:
         try:
             scan = messages.scan_from_message(message)
         except SensorError as error:
-            self._rejected("scan", error)
+            self.rejected("scan", error)
             return
-        if self._accepted("scan", message.header):
+        if self.accepted("scan", message.header):
             self._scan_features = (
                 proprio.lidar_min(scan, self.robot),
                 proprio.gap_heading(scan, self.robot),
@@ -203,75 +191,75 @@ class SacActorNode(ManagedNode):
         try:
             bev = messages.bev_from_message(message, self.contract)
         except SensorError as error:
-            self._rejected("bev", error)
+            self.rejected("bev", error)
             return
-        arrival_s = steady_s()
-        if not self._accepted("bev", message.header) or self._input_problem(arrival_s) is not None:
+        if not self.accepted("bev", message.header) or self._problem(steady_s()) is not None:
             return
         decision = self._infer(bev)
-        if decision is None or steady_s() - arrival_s > self.parameters.max_input_age_s:
+        if decision is None or not self._drive(decision, message.header.stamp):
             return
-        self._publish(decision.velocity, message.header.stamp)
-        self._stop_reason = None
         stamp_ns = messages.stamp_ns(message.header.stamp)
         self._latencies_ms.append((self.get_clock().now().nanoseconds - stamp_ns) * 1e-6)
-        self._latest = Sample(bev, decision.proprio, stamp_ns)
+        sample = Sample(bev, decision.proprio, stamp_ns)
+        self._latest = (sample, steady_s())
         if self._sampler is not None:
-            self._sampler.offer(self._latest)
+            self._sampler.offer(sample)
 
     def _infer(self, bev: np.ndarray) -> Decision | None:
-        """Return the decision, or stop at once and after three failures in a row open it anew."""
-        if self._policy is None:
-            return None
+        """Return the decision, or stop at once; after failures in a row open the model anew."""
         self._inferring_since_s = steady_s()
         try:
             with self._policy_lock:
+                if self._policy is None:
+                    return None
                 decision = self._policy.step(bev, *self._scan_features, *self._twist)
         except Exception as error:  # a vendor library may raise anything; the rover must stop
             self._failures += 1
             self._stop(f"inference failed: {error}")
-            if self._failures % FAILURES_BEFORE_REOPEN == 0 and not self._busy.locked():
-                self.get_logger().error(
-                    f"{self._failures} failures in a row, opening the model anew"
-                )
-                self._busy.acquire()
-                self._background.submit(self._reopen)
+            self._reopen_when_due()
             return None
         finally:
             self._inferring_since_s = None
         self._failures = 0
         return decision
 
-    # Stopping
+    def _drive(self, decision: Decision, stamp: Any) -> bool:
+        """Publish a decision unless a reason to stop came up while it was made."""
+        with self._publish_lock:
+            policy = self._policy
+            if self._problem(steady_s()) is not None or policy is None:
+                return False
+            policy.sent(decision)
+            self._publish(decision.velocity, stamp)
+            self._stop_reason = None
+            return True
 
-    def _input_problem(self, now_s: float) -> str | None:
-        problems = [p for m in self._monitors.values() if (p := m.problem(now_s)) is not None]
-        return "; ".join(problems) or None
+    # Stopping
 
     def _problem(self, now_s: float) -> str | None:
         """Return why the rover must stand still now, or None."""
         since_s = self._inferring_since_s
         if since_s is not None and now_s - since_s > self.parameters.max_input_age_s:
             return f"inference has not answered for {now_s - since_s:.2f} s"
-        return self._input_problem(now_s)
+        return self.input_problem(now_s)
 
     def _watch(self) -> None:
         """Publish zero while there is a reason to; end the process when the inference hangs."""
-        unknown_since_s = self._activated_s
-        level = 0
-        while not self._ending.wait(self.parameters.watchdog_period_s):
+        driving_s = steady_s()
+        reported = 0
+        while not self._halting.wait(self.parameters.watchdog_period_s):
             now_s = steady_s()
             problem = self._problem(now_s)
             if problem is None:
-                unknown_since_s, level = now_s, 0
+                driving_s, reported = now_s, 0
                 continue
             self._stop(problem)
-            waited_s = now_s - unknown_since_s
-            if level < 2 and waited_s > ERROR_AFTER_S:
-                level = 2
+            waited_s = now_s - driving_s
+            if reported < 2 and waited_s > ERROR_AFTER_S:
+                reported = 2
                 self.get_logger().error(f"standing still for {waited_s:.0f} s: {problem}")
-            elif level < 1 and waited_s > WARN_AFTER_S:
-                level = 1
+            elif reported < 1 and waited_s > WARN_AFTER_S:
+                reported = 1
                 self.get_logger().warning(f"standing still: {problem}")
             since_s = self._inferring_since_s
             if since_s is not None and now_s - since_s > self.parameters.inference_exit_s:
@@ -279,20 +267,21 @@ class SacActorNode(ManagedNode):
                 os._exit(EXIT_HUNG)
 
     def _stop(self, reason: str) -> None:
-        if self._policy is not None:
-            self._policy.stop()
-        if self._stop_reason is None:
-            self.get_logger().warning(f"stopped: {reason}")
-        self._stop_reason = reason
-        self._publish(STOP, self.get_clock().now().to_msg())
+        with self._publish_lock:
+            if self._policy is not None:
+                self._policy.stop()
+            if self._stop_reason is None:
+                self.get_logger().warning(f"stopped: {reason}")
+            self._stop_reason = reason
+            self._publish(STOP, self.get_clock().now().to_msg())
 
     def _publish(self, velocity: Velocity, stamp: Any) -> None:
         stamped = self.parameters.enable_stamped_cmd_vel
         self._publisher.publish(command_message(velocity, stamped, stamp))
 
-    # Services
+    # Services and reopening
 
-    def _service(self, start: Callable[[], Future[str]]) -> Callable:
+    def _service(self, start: Callable[[], Future[Any]]) -> Callable:
         """Make a Trigger callback that waits without blocking the control path, one at a time."""
 
         async def callback(request: Trigger.Request, response: Trigger.Response) -> Any:
@@ -311,8 +300,8 @@ class SacActorNode(ManagedNode):
 
                 work.add_done_callback(wake)
                 await done
-                response.message, response.success = work.result(), True
-            except (TractorError, OSError) as error:
+                response.message, response.success = str(work.result()), True
+            except Exception as error:  # an exception here would end the node
                 response.message = str(error)
             finally:
                 self._busy.release()
@@ -320,61 +309,85 @@ class SacActorNode(ManagedNode):
 
         return callback
 
-    def _snapshot(self) -> Future[str]:
+    def _snapshot(self) -> Future[Path]:
+        """Start to save the current frame; the answer is the absolute path."""
+        limit_s = self.parameters.max_input_age_s
         if self._sampler is None or self._latest is None:
             raise TractorError(f"no frame to save yet: {self._stop_reason}")
-        saved = self._sampler.save(self._latest)
-        path: Future[str] = Future()
+        sample, taken_s = self._latest
+        if steady_s() - taken_s > limit_s:
+            raise TractorError(
+                f"no current frame: the last is {steady_s() - taken_s:.1f} s old, "
+                f"limit {limit_s:.2f}: {self._stop_reason}"
+            )
+        return self._sampler.save(sample)
 
-        def answer(future: Future[Path]) -> None:
-            error = future.exception()
-            if error is not None:
-                path.set_exception(error)
-            else:
-                path.set_result(str(future.result().resolve()))
-
-        saved.add_done_callback(answer)
-        return path
-
-    def _reload(self) -> Future[str]:
-        return self._background.submit(self._swap)
-
-    def _swap(self) -> str:
+    def _reload(self) -> str:
         """Open the model beside the running one, then swap the reference."""
+        configured = self._sampler
         fresh = self._open_policy()
         with self._policy_lock:
-            old, self._policy = self._policy, fresh
+            stale = configured is None or self._sampler is not configured
+            old = self._policy
+            if not stale:
+                self._policy = fresh
+        if stale:
+            fresh.backend.close()
+            raise ModelError("the node was cleaned up while the model was being opened")
+        self._failures = 0
         if old is not None:
             old.backend.close()
         return f"driving with {fresh.backend.name}: {self.parameters.model}"
 
-    def _reopen(self) -> None:
-        try:
-            self._swap()
-        except Exception as error:
-            self.get_logger().error(f"cannot open the model anew: {error}")
-        finally:
+    def _reopen_when_due(self) -> None:
+        """Open the model anew after failures in a row, in the background, with growing delays."""
+        now_s = steady_s()
+        if self._failures < FAILURES_BEFORE_REOPEN or now_s < self._reopen_after_s:
+            return
+        if not self._busy.acquire(blocking=False):
+            return
+        self.get_logger().error(f"{self._failures} failures in a row, opening the model anew")
+        self._reopen_after_s = now_s + self._reopen_delay_s
+        self._reopen_delay_s = min(2.0 * self._reopen_delay_s, MAX_RETRY_DELAY_S)
+
+        def finished(work: Future[str]) -> None:
             self._busy.release()
+            if work.exception() is not None:
+                self.get_logger().error(f"cannot open the model anew: {work.exception()}")
+
+        _in_background(self._reload).add_done_callback(finished)
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:
-        """Return the stop reason, model, ages, latency and samples."""
+        """Return the stop reason, model, rates, ages, latency and samples."""
         values: dict[str, Any] = {"contract": self.contract.digest, "model": self.parameters.model}
-        if self._policy is not None:
-            values["backend"] = self._policy.backend.name
-            values |= {f"clipped {name}": n for name, n in self._policy.clipped.items() if n}
-            for name, monitor in self._monitors.items():
-                values[f"{name} received"] = monitor.received
-                values[f"{name} rejected"] = monitor.rejected
-                values[f"{name} last rejection"] = monitor.last_rejection
-        if self._sampler is not None:
-            values["samples kept"] = self._sampler.kept
-            values["samples dropped"] = self._sampler.dropped
-            if self._sampler.error is not None:
-                values["sampling"] = self._sampler.error
+        policy, sampler = self._policy, self._sampler
+        if policy is not None:
+            values["backend"] = policy.backend.name
+            values["model sha256"] = policy.backend.digest
+            values |= {f"clipped {name}": n for name, n in policy.clipped.items() if n}
+        values |= self.describe_inputs()
+        if sampler is not None:
+            values |= {"samples kept": sampler.kept, "samples dropped": sampler.dropped}
+            if sampler.error is not None:
+                values["sampling"] = sampler.error
         if self._latencies_ms:
             p50, p99 = np.percentile(list(self._latencies_ms), [50, 99])
             values |= {"latency p50 ms": f"{p50:.2f}", "latency p99 ms": f"{p99:.2f}"}
         return self.failure or self._stop_reason, values
+
+
+def _in_background(work: Callable[[], T]) -> Future[T]:
+    """Run work in a daemon thread: a vendor's call that hangs must not keep the process alive."""
+    future: Future[T] = Future()
+
+    def run_it() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run_it, name="background", daemon=True).start()
+    return future
 
 
 def main() -> None:

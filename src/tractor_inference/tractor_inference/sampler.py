@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import queue
@@ -17,6 +18,9 @@ from .parameters import param
 from .samples import Sample
 
 log = logging.getLogger(__name__)
+
+RECOUNT_S = 10.0
+CLOSE_LIMIT_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Sampler:
     """Draws frames with a fixed probability and writes them in a thread behind a bounded queue.
 
     `offer` never blocks and never raises: when the queue is full the frame is dropped and counted.
-    A folder that cannot be written stops sampling with one warning; driving goes on.
+    A folder that cannot be written stops sampling with a warning, and is tried again after
+    RECOUNT_S; driving goes on. Files that are taken away make room for new ones.
     """
 
     def __init__(self, parameters: SamplerParameters, contract: Contract) -> None:
@@ -50,6 +55,7 @@ class Sampler:
         self.kept = len(samples.list_files(self.folder))
         self.dropped = 0
         self.error: str | None = None
+        self._ending = False
         self._thread = threading.Thread(target=self._write_queue, name="sampler", daemon=True)
         self._thread.start()
 
@@ -72,9 +78,13 @@ class Sampler:
         return future
 
     def close(self) -> None:
-        """Write what is queued and end the thread."""
-        self._queue.put(None)
-        self._thread.join()
+        """Write what is queued and end the thread; a disk that hangs is not waited for."""
+        self._ending = True
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
+        self._thread.join(CLOSE_LIMIT_S)
+        if self._thread.is_alive():
+            log.warning("%s does not answer: queued samples may be lost", self.folder)
 
     def _submit(self, sample: Sample) -> Future[Path] | None:
         future: Future[Path] = Future()
@@ -85,14 +95,22 @@ class Sampler:
         return future
 
     def _write_queue(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while not (self._ending and self._queue.empty()):
+            try:
+                item = self._queue.get(timeout=RECOUNT_S)
+            except queue.Empty:
+                self.kept = len(samples.list_files(self.folder))
+                self.error = None
+                continue
+            if item is None:
+                continue
             sample, future = item
             try:
                 future.set_result(samples.write(self.folder, sample, self._contract))
                 self.kept += 1
                 self.error = None
-            except (OSError, TractorError) as error:
+            except Exception as error:  # whatever it is, the thread and the rover go on
                 future.set_exception(error)
-                if isinstance(error, OSError):
-                    self.error = f"sampling stopped: {self.folder}: {error.strerror or error}"
+                if not isinstance(error, TractorError):
+                    self.error = f"sampling stopped: {self.folder}: {error}"
                     log.warning("%s", self.error)

@@ -21,10 +21,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 
-from tractor_inference.cmd_guard_node import command_type
 from tractor_inference.messages import stamp_ns
 from tractor_inference.parameters import param
-from tractor_inference.ros_node import SENSOR_QOS, SuiteNode, run, steady_s
+from tractor_inference.ros_node import SENSOR_QOS, SuiteNode, command_type, run, steady_s
 
 from .rollout import CONTROL_HZ, SCAN_EVERY_TICKS
 from .ros_sensors import SensorPublisher
@@ -97,7 +96,7 @@ class SimNode(SuiteNode, Node):
         twist = message.twist if stamped else message
         command = (twist.linear.x, twist.angular.z)
         if not all(map(math.isfinite, command)):
-            self.warn(f"cmd_vel: expected finite speeds, found {command}")
+            self.warn("cmd_vel", f"cmd_vel: expected finite speeds, found {command}")
             return
         self._command, self._command_at_s = command, now_s
         self._commands += 1

@@ -19,6 +19,8 @@ class Backend(abc.ABC):
     """
 
     name: str
+    # sha256 of the model file; empty where there is none.
+    digest: str = ""
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract

@@ -29,6 +29,7 @@ class OnnxBackend(Backend):
         """
         super().__init__(contract)
         facts = onnx_model.inspect(model, contract)
+        self.digest = facts.sha256
         try:
             import onnxruntime
         except ImportError as error:

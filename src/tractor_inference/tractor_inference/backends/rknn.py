@@ -64,6 +64,7 @@ class RknnBackend(Backend):
         super().__init__(contract)
         model = manifest.real_path(model)
         record = manifest.read(model)
+        self.digest = record.model.sha256
         data = manifest.check(record, model, contract)
         try:
             from rknnlite.api import RKNNLite

@@ -39,6 +39,7 @@ class RknnSimBackend(Backend):
         super().__init__(contract)
         model = manifest.real_path(model)
         record = manifest.read(model)
+        self.digest = record.model.sha256
         manifest.check(record, model, contract)
         version = rknn_toolkit.toolkit_version()
         if version != record.toolkit.version:
