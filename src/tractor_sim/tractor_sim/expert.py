@@ -28,14 +28,15 @@ class Expert:
 
     Args:
         robot: footprint, limits and LiDAR pose.
-        margin_m: room kept beside the rover's circumscribed circle.
+        margin_m: room kept beside the rover's circumscribed circle; generous, because who imitates
+            it forgets what has left the camera's view.
         horizon_m: free way beyond this is worth nothing, as the grid of the actor ends there.
         turn_cost_m: metres of free way that one radian of turning must gain.
         side_bonus_m: metres granted to the side of the last turn, so that ties do not alternate.
     """
 
     robot: Robot
-    margin_m: float = 0.08
+    margin_m: float = 0.16
     horizon_m: float = 1.7
     turn_cost_m: float = 0.35
     side_bonus_m: float = 0.25

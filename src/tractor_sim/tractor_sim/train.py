@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import itertools
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -49,10 +50,10 @@ from .rollout import (
 )
 from .simulation import Simulation
 
-IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 160, 80, 3
+IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 120, 80, 3
 FRAMES_A_WORLD = 100
 IMITATION_TICKS, DAGGER_TICKS = 6, 3
-IMITATION_STEPS, DAGGER_STEPS = 600, 400
+IMITATION_STEPS, DAGGER_STEPS, LAST_STEPS = 600, 400, 600
 # Random commands, half a second to one and a half, lead to where the expert would never go.
 BURST_RATE, BURST_TICKS = 0.006, (10, 45)
 BATCH = 128
@@ -290,7 +291,8 @@ def train(out: Path, params_file: str, seed: int, processes: int) -> int:
             if imitation:
                 fit(network, frames, setup.contract, IMITATION_STEPS, IMITATION_RATE, seed)
             else:
-                fit(network, frames, setup.contract, DAGGER_STEPS, DAGGER_RATE, seed)
+                steps = LAST_STEPS if round_index == DAGGER_ROUNDS else DAGGER_STEPS
+                fit(network, frames, setup.contract, steps, DAGGER_RATE, seed)
             export(network, setup.contract, student)
         out.write_bytes(student.read_bytes())
     return len(frames.label)
@@ -379,6 +381,7 @@ def main(argv: list[str] | None = None) -> int:
         started_s = time.monotonic()
         frames = train(candidate, params_file, arguments.seed, arguments.processes)
         made_s = time.monotonic() - started_s
+        processor_s = sum(os.times()[:4])
         log.info("made in %.0f s; judging", made_s)
         expert, actor = (
             judge(model, params_file, arguments.worlds, processes=arguments.processes)
@@ -400,6 +403,7 @@ def main(argv: list[str] | None = None) -> int:
         "seed": str(arguments.seed),
         "frames": str(frames),
         "time to make, without judging": f"{made_s / 60:.1f} min, {arguments.processes} processes",
+        "processor time of that": f"{processor_s / 60:.1f} min",
         "size": f"{candidate.stat().st_size} bytes",
         "contract": Setup.load(params_file).contract.digest,
     }

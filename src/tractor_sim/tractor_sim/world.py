@@ -229,7 +229,7 @@ def _random_obstacle(rng: np.random.Generator, length_m: float, width_m: float) 
     elif style == "tall":
         top_m = rng.uniform(0.22, 1.0)
     elif style == "overhang":
-        bottom_m = rng.uniform(0.20, 0.23)
+        bottom_m = rng.uniform(0.195, 0.22)
         top_m = bottom_m + rng.uniform(0.05, 0.3)
     else:
         bottom_m = rng.uniform(0.40, 0.60)
