@@ -116,6 +116,7 @@ def summarise(found: Comparison, seconds: float) -> dict[str, Any]:
 
     return {
         "samples": found.samples,
+        "calibrated_with": found.conversion["samples"]["calibration"],
         "onnx_bytes": found.conversion["onnx_bytes"],
         "fp16_bytes": validation["fp16"]["bytes"],
         "int8_bytes": validation["int8"]["bytes"],
@@ -165,8 +166,8 @@ def table(summary: dict[str, Any]) -> str:
     lines = ["", f"{'':44}{'ONNX':>10}{'INT8':>10}"]
     lines += [f"{what:44}{onnx:>10}{int8:>10}" for what, onnx, int8 in rows(summary)]
     lines.append(
-        f"calibrated with {summary['samples']} samples, validated on {summary['validated_on']}, "
-        f"{summary['seconds']:.0f} s in all"
+        f"kept {summary['samples']} samples, calibrated with {summary['calibrated_with']}, "
+        f"validated on {summary['validated_on']}, {summary['seconds']:.0f} s in all"
     )
     return "\n".join([*lines, ""])
 
@@ -234,7 +235,12 @@ def _trajectories(found: Comparison) -> str:
             axes.set(title=f"world {seeds[i]}", xlabel="x, m", ylabel="y, m")
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
 
-    return _figure(draw, len(seeds), PAGE_WIDTH_IN, 4.2, "both drives in every world, from above")
+    legend = (
+        "<p>Triangle: start. Dot: end. Grey: seen by the LiDAR. Brown: below its plane. Light "
+        "blue: overhanging.</p>\n"
+    )
+    alt = "both drives in every world, from above"
+    return legend + _figure(draw, len(seeds), PAGE_WIDTH_IN, 4.2, alt)
 
 
 def draw_channels(all_axes: Any, bev: NDArray[np.float32], extent_m: float) -> None:
@@ -287,14 +293,12 @@ def render(contract: Contract, source: str, found: Comparison, summary: dict[str
 <body>
 <h1>One actor, driven in ONNX and in INT8</h1>
 <p>Both drives used {source} over ROS 2 topics. The INT8 model was calibrated with
-{summary["samples"]} samples that the first drive kept, validated on
-{html.escape(summary["validated_on"])}, and driven in the toolkit's simulator of the NPU: its
-latency here says nothing about the board.</p>
+{summary["calibrated_with"]} of the {summary["samples"]} samples that the first drive kept,
+validated on {html.escape(summary["validated_on"])}, and driven in the toolkit's
+simulator of the NPU: its latency here says nothing about the board.</p>
 <table><tr><th></th><th>ONNX</th><th>INT8</th></tr>{body}</table>
 {notes}
 <h2>Trajectories</h2>
-<p>Triangle: start. Dot: end. Grey: seen by the LiDAR. Brown: below its plane. Light blue:
-overhanging.</p>
 {_trajectories(found)}
 <h2>What the actor sees</h2>
 <p>One kept sample. The rover is at the centre, forward is up; black is occupied.</p>
