@@ -8,6 +8,7 @@ import pytest
 from tractor_inference import contract as contract_module
 from tractor_inference import onnx_model
 from tractor_inference import robot as robot_module
+from tractor_inference.backends.fake import FakeBackend
 from tractor_inference.bev import Scan
 from tractor_inference.errors import ContractError
 from tractor_sim import rollout, train
@@ -152,3 +153,21 @@ def test_commands_help_without_the_heavy_libraries(capsys):
             command(["--help"])
         assert end.value.code == 0
         assert "--" in capsys.readouterr().out
+
+
+def test_the_actor_sees_the_action_that_it_just_took(params_file):
+    setup = Setup.load(str(params_file))
+    seen = []
+
+    def script(frame):
+        return np.array([[0.3, -0.4]], np.float32)
+
+    class Recorder(FakeBackend):
+        def _run(self, bev, proprio):
+            seen.append(proprio[0, 1:3].tolist())
+            return super()._run(bev, proprio)
+
+    act = rollout._actor(Simulation(0, setup.robot), setup, 0, Recorder(setup.contract, script))
+    act()
+    act()
+    assert seen == [[0.0, 0.0], pytest.approx([0.3, -0.4])]

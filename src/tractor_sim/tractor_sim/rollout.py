@@ -153,13 +153,15 @@ def _actor(
     def act() -> NDArray[np.float32]:
         observer.tick()
         odom = simulation.odom()
-        return policy.step(
+        decision = policy.step(
             observer.bev(),
             observer.lidar_min_m,
             observer.gap_heading,
             odom.linear_m_s,
             odom.angular_rad_s,
-        ).action
+        )
+        policy.sent(decision)
+        return decision.action
 
     return act
 

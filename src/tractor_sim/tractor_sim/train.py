@@ -8,6 +8,7 @@ of Imitation Learning and Structured Prediction to No-Regret Online Learning", A
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import itertools
 import logging
@@ -258,6 +259,19 @@ def export(network: Any, contract: Contract, path: Path) -> None:
         )  # fmt: skip
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next step.
+
+    Giving the activations of each step back to the system and faulting them in again costs more
+    than 40 % of the time (measured: 33 s against 19 s a hundred steps).
+    """
+    c_library = ctypes.CDLL(None)
+    if hasattr(c_library, "mallopt"):
+        m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+        c_library.mallopt(m_mmap_max, 0)
+        c_library.mallopt(m_trim_threshold, 2**31 - 1)
+
+
 def train(out: Path, params_file: str, seed: int, processes: int) -> int:
     """Make the actor and write it to `out`; return the number of frames it has learnt from.
 
@@ -272,6 +286,7 @@ def train(out: Path, params_file: str, seed: int, processes: int) -> int:
             "action_space: the expert answers in tracks, so the reference actor needs 'tracks', "
             f"found {setup.contract.action_space!r}"
         )
+    keep_freed_memory()
     torch.manual_seed(seed)
     torch.set_num_threads(processes)
     network = make_network(setup.contract).to(memory_format=torch.channels_last)
