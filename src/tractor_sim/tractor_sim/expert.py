@@ -36,10 +36,10 @@ class Expert:
     """
 
     robot: Robot
-    margin_m: float = 0.16
+    margin_m: float = 0.12
     horizon_m: float = 1.7
     turn_cost_m: float = 0.35
-    side_bonus_m: float = 0.25
+    side_bonus_m: float = 0.35
 
     def act(self, privileged: Scan, last_turn: float) -> NDArray[np.float32]:
         """Return the track commands (left, right), (2,) float32 in [-1, 1].

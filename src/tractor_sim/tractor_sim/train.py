@@ -61,7 +61,7 @@ BATCH = 128
 IMITATION_RATE, DAGGER_RATE = 7e-4, 5e-4
 LABEL_LIMIT = 0.95
 TURNING_WEIGHT = 3.0
-ACTION_NOISE, ACTION_NOISE_SHARE = 0.5, 0.5
+ACTION_NOISE, ACTION_NOISE_SHARE = 0.5, 0.25
 SEEDS_A_RUN = 10_000
 REQUIRED_FREE_SHARE, REQUIRED_DISTANCE_SHARE = 0.95, 0.85
 
@@ -186,7 +186,8 @@ def fit(
 
     The loss is on the output before tanh, against atanh of the label: on the output itself a
     constant near full speed already looks good. Half of every batch is mirrored left to right;
-    half of the previous actions are noisy, or the network would only repeat them.
+    a quarter of the previous actions are noisy, or the network would only repeat them; more noise
+    would make it forget which way it was turning.
     """
     import torch
 
