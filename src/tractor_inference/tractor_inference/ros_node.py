@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -62,6 +63,7 @@ DIAGNOSTICS_PERIOD_S = 1.0
 WARNING_PERIOD_S = 2.0
 # A model or device that cannot be opened is tried again with delays that double up to the second.
 RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 10.0
+EXIT_LIMIT_S = 2.0
 # Set by SIGINT and SIGTERM; whatever waits looks at it.
 ENDING = threading.Event()
 _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
@@ -388,7 +390,12 @@ def run(make_node: Callable[[], Any]) -> int:
             executor.spin_once(timeout_sec=0.1)
     finally:
         node.close()
-        executor.shutdown()
+        # The last command is sent and the samples are written: a request still under way, or a
+        # middleware that hangs while it ends, is not waited for.
+        ended = threading.Timer(EXIT_LIMIT_S, os._exit, (0 if sys.exc_info()[0] is None else 1,))
+        ended.daemon = True
+        ended.start()
+        executor.shutdown(EXIT_LIMIT_S / 4.0)
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
