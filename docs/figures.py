@@ -3,6 +3,7 @@
 Usage: .venv/bin/python docs/figures.py [DEMO_OUTPUT]   (after `make demo`)
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -18,25 +19,23 @@ from tractor_inference import robot as robot_module
 from tractor_inference.bev import BevBuilder, BevParameters, DepthImage, Intrinsics, Scan
 
 IMAGES = Path(__file__).parent / "images"
-POINTS = {
-    "1 m ahead": 0.0,
-    "1 m left": np.pi / 2,
-    "1 m behind": np.pi,
-    "1 m right": -np.pi / 2,
-}
+# (x, y) in base_link, m.
+POINTS = {"1 m ahead": (1, 0), "1 m left": (0, 1), "1 m behind": (-1, 0), "1 m right": (0, -1)}
 
 
 def axes_picture(path: Path) -> None:
     """Build a grid from four scan points and draw where they land."""
     params = paths.default_params_file()
     contract, robot = contract_module.load(params), robot_module.load(params)
-    builder = BevBuilder(contract, robot, BevParameters())
     no_depth = DepthImage(np.zeros((1, 1), np.uint16), Intrinsics(1.0, 1.0, 0.0, 0.0))
     figure = Figure(figsize=(6.4, 6.2), layout="constrained")
     axes = figure.subplots()
     total = np.zeros(contract.bev_shape[1:], np.float32)
-    for name, angle_rad in POINTS.items():
-        scan = Scan(np.array([1.0], np.float32), angle_rad, 1.0, 0.05, 12.0)
+    for name, (x_m, y_m) in POINTS.items():
+        # A LiDAR at the point itself that sees something a hair away: no sine blurs the cell.
+        shifted = dataclasses.replace(robot, lidar_pose=(x_m, y_m, 0.2, 0.0, 0.0, 0.0))
+        builder = BevBuilder(contract, shifted, BevParameters())
+        scan = Scan(np.zeros(1, np.float32), 0.0, 1.0, 0.0, 12.0)
         channel = builder.build(scan, no_depth)[0].copy()
         ((row, col),) = np.argwhere(channel)
         total += channel
@@ -71,7 +70,10 @@ def demo_picture(output: Path, path: Path) -> None:
         run = json.loads((output / "runs" / f"{label}_{seed}.json").read_text())
         track = np.array(run["trajectory"])
         text = f"{name}: {run['distance_m']:.1f} m, {run['collisions']} collisions"
-        world.plot(track[:, 0], track[:, 1], color=COLOURS[label], label=text)
+        world.plot(
+            track[:, 0], track[:, 1], color=COLOURS[label], label=text,
+            linewidth=4 if label == "onnx" else 1.5,
+        )  # fmt: skip
     world.plot(*track[0, :2], "k^")
     world.set(title="driven in a simulated world", xlabel="x, m", ylabel="y, m")
     world.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)

@@ -22,7 +22,7 @@ case ${1:-} in
   "" | -*) usage >&2; fail "expected MODEL.onnx first, found ${1:-nothing}" ;;
   nats://* | tls://*)
     fail "training servers are not connected yet, found the address $1" \
-      "copy the .onnx file here and name it: convert_onnx_to_rknn.sh MODEL.onnx calibration_data" ;;
+      "copy the .onnx file to models/ and run: ./convert_onnx_to_rknn.sh models/NAME.onnx calibration_data" ;;
 esac
 command=(convert "$1")
 shift

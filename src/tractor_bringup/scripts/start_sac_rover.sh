@@ -26,8 +26,8 @@ for argument in "$@"; do
     -h | --help) usage; exit 0 ;;
     nats://* | tls://*)
       fail "training servers are not connected yet, found the address $argument" \
-        "to drive with the model that is there, run: start_sac_rover.sh" \
-        "to use a newer actor, copy its .onnx here and run: convert_onnx_to_rknn.sh MODEL.onnx calibration_data" ;;
+        "to drive with the model that is there, run: ./start_sac_rover.sh" \
+        "to use a newer actor, copy it to models/ and run: ./convert_onnx_to_rknn.sh models/NAME.onnx calibration_data" ;;
     *:=*) ;;
     *) usage >&2; fail "expected NAME:=VALUE, found $argument" ;;
   esac

@@ -330,7 +330,9 @@ def test_after_shutdown_no_grid_is_published(ros_graph, sensors):
 def test_configuring_from_outside_while_a_retry_is_due(ros_graph, sensors, actor_onnx):
     model = ros_graph.folder / "actor.onnx"
     actor, commands = start_all(ros_graph, backend="auto", model=str(model))
-    ros_graph.until(lambda: "trying again in 2 s" in actor.output(), every=sensors)
+    # Refused before, so that the connection stands when the four seconds begin.
+    assert not change_state(ros_graph, "sac_actor", "ACTIVATE")
+    ros_graph.until(lambda: "trying again in 4 s" in actor.output(), every=sensors)
     model.write_bytes(actor_onnx.read_bytes())
     assert change_state(ros_graph, "sac_actor", "CONFIGURE")
     assert change_state(ros_graph, "sac_actor", "ACTIVATE")

@@ -27,6 +27,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
@@ -387,7 +388,11 @@ def run(make_node: Callable[[], Any]) -> int:
         if isinstance(node, ManagedNode):
             node.start()
         while not (ENDING.is_set() or getattr(node, "done", False)):
-            executor.spin_once(timeout_sec=0.1)
+            try:
+                executor.spin_once(timeout_sec=0.1)
+            except RCLError as error:
+                # rclpy raises where a life-cycle request does not fit the state; the node lives on.
+                node.get_logger().error(f"request refused: {error}")
     finally:
         node.close()
         # The last command is sent and the samples are written: a request still under way, or a

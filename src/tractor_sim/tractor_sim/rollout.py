@@ -236,6 +236,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--params", help="shared parameter file")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(argv)
+    if min(arguments.worlds, arguments.processes) < 1 or arguments.seconds <= 0:
+        parser.error("--worlds, --processes and --seconds: expected more than 0")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         verdict = judge(

@@ -398,6 +398,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.seed < FIRST_UNSEEN_SEED // SEEDS_A_RUN:
         parser.error(f"--seed: expected 0 to 99, found {arguments.seed}")
+    if min(arguments.worlds, arguments.processes) < 1:
+        parser.error("--worlds and --processes: expected more than 0")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     out: Path = arguments.out
     candidate = out.with_name(f"{out.stem}.candidate.onnx")

@@ -30,6 +30,11 @@ KINDS = ("auto", *_MODEL_BACKENDS, "fake")
 
 def _choose(model: Path) -> str:
     """Return the backend for a model's suffix on this machine."""
+    if not model.is_file():
+        raise ModelError(
+            f"{model}: expected an .onnx or .rknn file, found none; name another with the "
+            "parameter `model`, or convert an actor first"
+        )
     if model.suffix == ".onnx":
         return "onnx"
     if model.suffix != ".rknn":
