@@ -148,7 +148,7 @@ def test_scripts_refuse_a_nats_address(repository, script):
     done = run(repository / script, "nats://rover.example:4222", cwd=repository)
     assert done.returncode == 2
     assert "not connected yet, found the address nats://rover.example:4222" in done.stderr
-    assert "convert_onnx_to_rknn.sh MODEL.onnx calibration_data" in done.stderr
+    assert "./convert_onnx_to_rknn.sh models/NAME.onnx calibration_data" in done.stderr
 
 
 def test_start_script_refuses_what_is_no_launch_argument(repository):

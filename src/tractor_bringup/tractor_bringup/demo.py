@@ -302,7 +302,7 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
 
 
 def _sample_probability(options: Options) -> float:
-    """Return the share of frames that spreads the samples over all worlds, at most the usual 0.1."""
+    """Return the share of frames that spreads the samples over all worlds, at most 0.1."""
     frames = FRAME_RATE_HZ * options.seconds * (WORLDS if options.recordings is None else 1)
     # A quarter more than needed, since the draw is random.
     return min(0.1, 1.25 * options.wanted_samples / frames)

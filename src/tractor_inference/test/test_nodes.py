@@ -302,8 +302,16 @@ def change_state(graph, node, name):
 
 
 def test_life_cycle_can_be_driven_from_outside(ros_graph, sensors):
-    _, commands = start_all(ros_graph)
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    actor, commands = start_all(ros_graph)
     ros_graph.until(lambda: len(moving(commands)) > 2, every=sensors)
+    client = ros_graph.node.create_client(ChangeState, "/sac_actor/change_state")
+    ros_graph.until(client.service_is_ready, every=sensors)
+    unfit = Transition(id=Transition.TRANSITION_CONFIGURE)
+    client.call_async(ChangeState.Request(transition=unfit))
+    ros_graph.until(lambda: "request refused" in actor.output(), every=sensors)
     assert change_state(ros_graph, "sac_actor", "DEACTIVATE")
     assert_stops(ros_graph, commands, sensors)
     for name in ("CLEANUP", "CONFIGURE", "ACTIVATE"):
@@ -330,8 +338,10 @@ def test_after_shutdown_no_grid_is_published(ros_graph, sensors):
 def test_configuring_from_outside_while_a_retry_is_due(ros_graph, sensors, actor_onnx):
     model = ros_graph.folder / "actor.onnx"
     actor, commands = start_all(ros_graph, backend="auto", model=str(model))
-    # Refused before, so that the connection stands when the four seconds begin.
-    assert not change_state(ros_graph, "sac_actor", "ACTIVATE")
+    # Found before, so that the connection stands when the four seconds begin.
+    from lifecycle_msgs.srv import GetState
+
+    ros_graph.call(GetState, "/sac_actor/get_state")
     ros_graph.until(lambda: "trying again in 4 s" in actor.output(), every=sensors)
     model.write_bytes(actor_onnx.read_bytes())
     assert change_state(ros_graph, "sac_actor", "CONFIGURE")

@@ -30,6 +30,8 @@ KINDS = ("auto", *_MODEL_BACKENDS, "fake")
 
 def _choose(model: Path) -> str:
     """Return the backend for a model's suffix on this machine."""
+    if model.suffix not in (".onnx", ".rknn"):
+        raise ModelError(f"{model}: expected an .onnx or .rknn file, found suffix {model.suffix!r}")
     if not model.is_file():
         raise ModelError(
             f"{model}: expected an .onnx or .rknn file, found none; name another with the "
@@ -37,8 +39,6 @@ def _choose(model: Path) -> str:
         )
     if model.suffix == ".onnx":
         return "onnx"
-    if model.suffix != ".rknn":
-        raise ModelError(f"{model}: expected an .onnx or .rknn file, found suffix {model.suffix!r}")
     if importlib.util.find_spec("rknnlite") is None:
         raise ModelError(
             f"{model}: backend auto runs an .rknn on the NPU, but rknnlite is not installed here; "
