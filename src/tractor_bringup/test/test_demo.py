@@ -92,11 +92,11 @@ def test_nothing_drives_on_when_the_demo_ends(driving, number, status):
 @pytest.mark.parametrize("source", ["sim", "recordings"])
 def test_the_whole_loop_ends_with_a_report(tmp_path, source):
     output = tmp_path / "out"
-    done = run_demo("--source", source, "--output", output, "--seconds", 6, "--samples", 30)
+    done = run_demo("--source", source, "--output", output, "--seconds", 8, "--samples", 60)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((output / "summary.json").read_text())
     assert summary.keys() >= KEYS
-    assert summary["samples"] >= 30
+    assert summary["samples"] >= 60
     assert summary["int8_bytes"] < summary["fp16_bytes"] < summary["onnx_bytes"]
     for key in PAIRS:
         assert set(summary[key]) == {"onnx", "int8"}

@@ -39,7 +39,6 @@ REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
 # Any seeds do; none from here on are those that the reference actor was made or judged with.
 FIRST_SEED = 2_000_001
 WORLDS, MOST_WORLDS = 3, 11
-FRAME_RATE_HZ = 30.0
 MARKER = ".made_by_demo"
 # As in the launch files: nothing may outlive the demo, however the demo ends.
 STOP_WITH_DEMO = ("setpriv", "--pdeathsig", "INT")
@@ -266,7 +265,6 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
         processes.start_node(
             "sac_actor", "tractor_inference.sac_actor_node", backend=backend, model=str(model),
             calibration_dir=str(folder), sample_keep=keep, enable_stamped_cmd_vel=True,
-            sample_probability=_sample_probability(options),
         )  # fmt: skip
         processes.start_node(
             "cmd_guard", "tractor_inference.cmd_guard_node", enable_stamped_cmd_vel=True
@@ -299,13 +297,6 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
     if not result.latencies_ms:
         raise DemoError(f"no command moved the rover; {monitor.actor_state()}")
     return result
-
-
-def _sample_probability(options: Options) -> float:
-    """Return the share of frames that spreads the samples over all worlds, at most 0.1."""
-    frames = FRAME_RATE_HZ * options.seconds * (WORLDS if options.recordings is None else 1)
-    # A quarter more than needed, since the draw is random.
-    return min(0.1, 1.25 * options.wanted_samples / frames)
 
 
 def _wait_until_active(name: str, processes: Processes, monitor: Monitor) -> None:
