@@ -52,7 +52,7 @@ from .rollout import (
 from .simulation import Simulation
 
 IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 120, 80, 4
-FRAMES_A_WORLD = 100
+IMITATION_FRAMES, DAGGER_FRAMES = 100, 200
 IMITATION_TICKS, DAGGER_TICKS = 6, 3
 IMITATION_STEPS, DAGGER_STEPS, LAST_STEPS = 600, 400, 600
 # Random commands, half a second to one and a half, lead to where the expert would never go.
@@ -60,6 +60,7 @@ BURST_RATE, BURST_TICKS = 0.006, (10, 45)
 BATCH = 128
 IMITATION_RATE, DAGGER_RATE = 7e-4, 5e-4
 LABEL_LIMIT = 0.95
+LOSS_BETA = 0.3
 TURNING_WEIGHT = 3.0
 ACTION_NOISE, ACTION_NOISE_SHARE = 0.5, 0.25
 SEEDS_A_RUN = 10_000
@@ -108,10 +109,11 @@ def collect(task: Collection) -> Frames:
     if task.model is not None:
         backend = open_backend("onnx", Path(task.model), setup.contract)
     period = IMITATION_TICKS if backend is None else DAGGER_TICKS
+    count = IMITATION_FRAMES if backend is None else DAGGER_FRAMES
     grids, vectors, labels = [], [], []
     action = np.zeros(2, np.float32)
     burst_ticks, burst_action = 0, action
-    for tick in range(FRAMES_A_WORLD * period):
+    for tick in range(count * period):
         observer.tick()
         last_turn = float(action[1] - action[0]) / 2
         if burst_ticks > 0:
@@ -185,7 +187,9 @@ def fit(
     """Train the network in place on the expert's answers.
 
     The loss is on the output before tanh, against atanh of the label: on the output itself a
-    constant near full speed already looks good. Half of every batch is mirrored left to right;
+    constant near full speed already looks good. Large errors count by their size, not its square:
+    where left and right are both good answers, squares teach the way between them, which collides.
+    Half of every batch is mirrored left to right;
     a quarter of the previous actions are noisy, or the network would only repeat them; more noise
     would make it forget which way it was turning.
     """
@@ -202,7 +206,9 @@ def fit(
         answer = network(
             torch.from_numpy(bev).to(memory_format=torch.channels_last), torch.from_numpy(proprio)
         )
-        error = ((answer - torch.from_numpy(target)) ** 2).mean(dim=1)
+        error = torch.nn.functional.smooth_l1_loss(
+            answer, torch.from_numpy(target), reduction="none", beta=LOSS_BETA
+        ).mean(dim=1)
         loss = (error * torch.from_numpy(weight.astype(np.float32))).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
