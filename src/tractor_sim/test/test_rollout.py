@@ -88,7 +88,7 @@ def test_mirror_swaps_tracks_and_negates_what_has_a_side():
 def test_collected_frames_are_the_contracts(params_file):
     frames = train.collect(train.Collection(1, str(params_file), None))
     contract = contract_module.load(params_file)
-    assert len(frames.bev) == len(frames.proprio) == len(frames.label) == train.FRAMES_A_WORLD
+    assert len(frames.bev) == len(frames.proprio) == len(frames.label) == train.IMITATION_FRAMES
     assert frames.bev.shape[1] * 8 == np.prod(contract.bev_shape)
     assert np.abs(frames.label).max() <= 1.0
     assert np.isfinite(contract_module.normalize(contract, frames.proprio)).all()

@@ -189,9 +189,8 @@ def fit(
     The loss is on the output before tanh, against atanh of the label: on the output itself a
     constant near full speed already looks good. Large errors count by their size, not its square:
     where left and right are both good answers, squares teach the way between them, which collides.
-    Half of every batch is mirrored left to right;
-    a quarter of the previous actions are noisy, or the network would only repeat them; more noise
-    would make it forget which way it was turning.
+    Half of every batch is mirrored left to right; a quarter of the previous actions are noisy, or
+    the network would only repeat them; more noise would make it forget which way it was turning.
     """
     import torch
 
