@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick lint build clean
+.PHONY: help setup demo test test-quick bench lint build clean
 MAKEFLAGS += --no-print-directory
 
 # Where apt ROS 2 Jazzy is, that one is used: its setup.bash puts rclpy on PYTHONPATH, and the venv
@@ -57,6 +57,10 @@ test: $(ready) ## Run every test
 test-quick: $(ready) ## Run the tests that start no ROS process, toolkit or emulator
 	@$(run)python -m pytest -m "not slow and not ros and not toolkit and not qemu"
 
+bench: $(ready) ## Measure the grid and the path through ROS; writes bench_output/
+	@$(run)python bench/bev.py
+	$(run)python bench/latency.py
+
 lint: $(ready) ## Check style, format and types
 	@$(run)ruff check .
 	.venv/bin/ruff format --check .
@@ -65,6 +69,6 @@ lint: $(ready) ## Check style, format and types
 build: $(ready) ## Build the ROS 2 workspace into install/ (then: source install/setup.bash)
 	@$(run)colcon build --base-paths src
 
-clean: ## Remove .venv, builds, caches and demo_output/; samples and models stay
-	@rm -rf .venv build install log demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove .venv, builds, caches, demo_output/ and bench_output/; samples and models stay
+	@rm -rf .venv build install log demo_output bench_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src -name __pycache__ -prune -exec rm -rf {} +

@@ -1,12 +1,14 @@
 """Drive the rover: grid builder, actor and command guard, with sensors of the machine or simulated.
 
-Values come from the parameter file; an argument that is given overrides it. The three nodes are
+Values come from the parameter file; an argument that is given overrides it. The processes are
 started again when they die, as the actor does on purpose when an inference hangs; refused
 parameters end the launch instead.
 """
 
+import tempfile
 from pathlib import Path
 
+import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import (
@@ -20,7 +22,6 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
-from launch_ros.parameter_descriptions import ParameterValue
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parent / "config"
@@ -30,6 +31,7 @@ ARGUMENTS = (
     ("model", "", "The actor, .onnx or .rknn; empty: as in params_file.", None),
     ("backend", "", "auto, onnx, rknn, rknn_sim or fake; empty: as in params_file.", None),
     ("calibration_dir", "", "Folder for samples; empty: as in params_file.", None),
+    ("one_process", "false", "Hand the grid to the actor by a call, not by the topic.", FLAG),
     ("sim", "false", "Start the simulated rover, which takes the commands.", FLAG),
     ("drivers", "false", "Start the drivers of the D435i (depth only) and the LD19.", FLAG),
     ("namespace", "", "ROS namespace of every node and relative topic.", None),
@@ -79,15 +81,20 @@ def _ended(event, context):
         raise RuntimeError(f"{event.process_name} refused its parameters, see its error above")
 
 
-def _node(executable, params_file, overrides=None, remappings=()):
+def _parameter_file(node, values):
+    """Write parameters of one node by name: `drive` holds two, and each refuses the other's."""
+    content = {f"/**/{node}": {"ros__parameters": values}}
+    with tempfile.NamedTemporaryFile("w", prefix="sac_rover_", suffix=".yaml", delete=False) as f:
+        yaml.safe_dump(content, f)
+    return f.name
+
+
+def _node(executable, parameter_files, remappings=()):
     node = Node(
         package="tractor_inference",
         executable=executable,
-        name=executable,
-        parameters=[
-            params_file,
-            {"use_sim_time": LaunchConfiguration("use_sim_time"), **(overrides or {})},
-        ],
+        # No name: it would be given to both nodes of `drive`. Each has its own from the start.
+        parameters=[*parameter_files, {"use_sim_time": LaunchConfiguration("use_sim_time")}],
         remappings=list(remappings),
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
@@ -110,11 +117,8 @@ def _start(context):
         problems.append(f"params_file: expected a file, found none at {params_file}")
     if problems:
         raise RuntimeError("; ".join(problems))
-    overrides = {
-        name: ParameterValue(given[name], value_type=str)
-        for name in ("model", "backend", "calibration_dir")
-        if given[name]
-    }
+    overrides = {n: given[n] for n in ("model", "backend", "calibration_dir") if given[n]}
+    files = [params_file, *([_parameter_file("sac_actor", overrides)] if overrides else [])]
     actions = [PushRosNamespace(given["namespace"])]
     if drivers:
         actions += _drivers()
@@ -122,9 +126,13 @@ def _start(context):
         shared = {name: given[name] for name in ("params_file", "use_sim_time", "log_level")}
         # The namespace is pushed already.
         actions.append(_include(HERE / "sim.launch.py", namespace="", **shared))
-    actions += _node("bev_builder", params_file, remappings=CAMERA_TOPICS if drivers else ())
-    actions += _node("sac_actor", params_file, overrides)
-    actions += _node("cmd_guard", params_file)
+    remappings = CAMERA_TOPICS if drivers else ()
+    if given["one_process"] == "true":
+        actions += _node("drive", files, remappings)
+    else:
+        actions += _node("bev_builder", files, remappings)
+        actions += _node("sac_actor", files)
+    actions += _node("cmd_guard", files)
     return [GroupAction(actions)]
 
 

@@ -21,6 +21,7 @@ setup(
         "console_scripts": [
             "bev_builder=tractor_inference.bev_builder_node:main",
             "sac_actor=tractor_inference.sac_actor_node:main",
+            "drive=tractor_inference.drive_node:main",
             "cmd_guard=tractor_inference.cmd_guard_node:main",
         ],
     },

@@ -16,7 +16,7 @@ pytest.importorskip("launch_ros", reason="launch_ros comes with apt ROS 2, not w
 ARGUMENTS = {
     "sac_rover": {
         "params_file", "model", "backend", "sim", "drivers", "calibration_dir", "namespace",
-        "use_sim_time", "log_level",
+        "use_sim_time", "log_level", "one_process",
     },
     "sim": {"params_file", "world_seed", "namespace", "use_sim_time", "log_level"},
     "convert": {"onnx", "calibration_dir", "output", "params_file"},
@@ -113,10 +113,12 @@ def running(workspace_folder):
 
 @pytest.mark.ros
 @pytest.mark.slow
+@pytest.mark.parametrize("one_process", ["false", "true"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_node_outlives_its_launch_process(workspace, tmp_path, number):
+def test_no_node_outlives_its_launch_process(workspace, tmp_path, number, one_process):
     log = tmp_path / "launch.log"
     arguments = ["sac_rover.launch.py", "sim:=true", "backend:=fake", "namespace:=rover"]
+    arguments.append(f"one_process:={one_process}")
     process = launch(arguments, workspace, log)
     try:
         wait_for("passing commands", log, process)

@@ -9,14 +9,16 @@ import pytest
 RATE_HZ, COUNT = 30, 90
 
 PUBLISH = f"""
-import time
+import sys, time
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 rclpy.init()
 node = rclpy.create_node("camera")
 publisher = node.create_publisher(Image, "depth", qos_profile_sensor_data)
-image = Image(height=480, width=640, encoding="16UC1", step=1280, data=bytes(640 * 480 * 2))
+width, height = int(sys.argv[1]), int(sys.argv[2])
+image = Image(height=height, width=width, encoding="16UC1", step=2 * width)
+image.data = bytes(2 * width * height)
 while publisher.get_subscription_count() == 0:
     rclpy.spin_once(node, timeout_sec=0.05)
 for _ in range({COUNT}):
@@ -43,13 +45,14 @@ print(len(arrived))
 
 
 @pytest.mark.ros
-def test_images_of_640x480_arrive_at_30_hz(repository):
+@pytest.mark.parametrize("size", [("640", "480"), ("1280", "720")], ids="x".join)
+def test_large_images_arrive_at_30_hz(repository, size):
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     environment = os.environ | {
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(repository / "config" / "fastdds.xml")
     }
     command = [sys.executable, "-c"]
-    with subprocess.Popen([*command, PUBLISH], env=environment) as publisher:
+    with subprocess.Popen([*command, PUBLISH, *size], env=environment) as publisher:
         try:
             counted = subprocess.run(
                 [*command, COUNT_IMAGES],

@@ -33,7 +33,7 @@ def image(pixels, encoding="16UC1", big_endian=False, padding=0, **changes):
 def scan(**changes):
     fields = dict(
         ranges=[1.0, math.inf, math.nan], angle_min=0.0, angle_increment=0.1,
-        range_min=0.1, range_max=10.0,
+        range_min=0.1, range_max=10.0, time_increment=0.0,
     )  # fmt: skip
     return SimpleNamespace(**(fields | changes))
 
@@ -95,7 +95,7 @@ def test_intrinsics_must_be_usable(k):
 def test_grid_survives_the_message_and_is_nhwc_in_between():
     grid = (np.random.default_rng(0).random(CONTRACT.bev_shape) < 0.1).astype(np.float32)
     message = SimpleNamespace(data=b"", header=SimpleNamespace(frame_id=""))
-    messages.fill_bev_message(message, grid)
+    messages.bev_message(message, CONTRACT)[:] = grid.transpose(1, 2, 0)
     assert message.encoding == "32FC2" and message.header.frame_id == "base_link"
     nhwc = np.frombuffer(message.data, np.float32).reshape(128, 128, 2)
     np.testing.assert_array_equal(nhwc[..., 1], grid[1])
@@ -126,3 +126,64 @@ def test_odometry_must_be_finite():
     assert messages.twist_from_odometry(odometry(0.1, 0.2)) == (0.1, 0.2)
     with pytest.raises(SensorError, match="finite"):
         messages.twist_from_odometry(odometry(math.nan, 0.0))
+
+
+def test_an_occupancy_grid_has_each_cell_where_the_rover_has_it():
+    # One metre ahead and half a metre left; the grid's own corner cells pin the origin.
+    channel = np.zeros((128, 128), np.float32)
+    for x, y in ((1.01, 0.51), (1.99, 1.99), (-1.99, -1.99)):
+        channel[math.floor((2 - x) / 0.03125), math.floor((2 - y) / 0.03125)] = 1.0
+    info = SimpleNamespace(
+        origin=SimpleNamespace(position=SimpleNamespace(), orientation=SimpleNamespace())
+    )
+    message = SimpleNamespace(info=info, header=SimpleNamespace())
+    messages.fill_occupancy(message, channel, 0.03125)
+    assert message.header.frame_id == "base_link" and info.origin.orientation.w == 1.0
+    # As nav_msgs/OccupancyGrid defines it: row-major, x along a row, from the origin's corner.
+    cells = np.array(message.data, np.int8).reshape(info.height, info.width)
+    found = {
+        (
+            round(info.origin.position.x + (mx + 0.5) * info.resolution, 2),
+            round(info.origin.position.y + (my + 0.5) * info.resolution, 2),
+        )
+        for my, mx in np.argwhere(cells == 100)
+    }
+    assert found == {(1.02, 0.52), (1.98, 1.98), (-1.98, -1.98)}
+    assert np.count_nonzero(cells) == 3
+
+
+def odometry(yaw=0.5, linear=0.1, angular=-0.2, x=1.0, norm=1.0):
+    pose = SimpleNamespace(
+        position=SimpleNamespace(x=x, y=2.0, z=0.0),
+        orientation=SimpleNamespace(
+            x=0.0, y=0.0, z=norm * math.sin(yaw / 2), w=norm * math.cos(yaw / 2)
+        ),
+    )
+    twist = SimpleNamespace(linear=SimpleNamespace(x=linear), angular=SimpleNamespace(z=angular))
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=3, nanosec=5)),
+        pose=SimpleNamespace(pose=pose),
+        twist=SimpleNamespace(twist=twist),
+    )
+
+
+def test_odometry_gives_pose_and_twist():
+    sample = messages.odometry_from_message(odometry())
+    assert sample.stamp_ns == 3_000_000_005
+    assert (sample.x_m, sample.y_m) == (1.0, 2.0)
+    assert sample.yaw_rad == pytest.approx(0.5)
+    assert (sample.linear_m_s, sample.angular_rad_s) == (0.1, -0.2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"norm": 0.0}, "quaternion of length 1, found 0"),
+        ({"norm": math.nan}, "quaternion of length 1, found nan"),
+        ({"x": math.inf}, "finite position, found inf"),
+        ({"linear": math.nan}, "finite twist"),
+    ],
+)
+def test_unusable_odometry_is_refused(changes, text):
+    with pytest.raises(SensorError, match=text):
+        messages.odometry_from_message(odometry(**changes))

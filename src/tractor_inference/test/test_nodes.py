@@ -1,5 +1,6 @@
 """The nodes as processes, over real topics, with real faults."""
 
+import importlib.util
 import math
 import os
 import signal
@@ -469,3 +470,130 @@ def test_a_command_that_is_not_finite_becomes_zero_at_the_guard(ros_graph):
         every=lambda: raw.publish(bad),
     )
     assert commands and not moving(commands)
+
+
+def test_one_process_drives_samples_stops_and_ends_like_two(ros_graph, sensors, contract):
+    from geometry_msgs.msg import Twist
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    folder = ros_graph.folder / "samples"
+    both = ros_graph.start(
+        "tractor_inference.drive_node", node="sac_actor", backend="fake",
+        calibration_dir=str(folder), sample_probability=1.0, sample_keep=5,
+    )  # fmt: skip
+    commands = ros_graph.collect(Twist, "cmd_vel_raw")
+    ros_graph.until(lambda: len(moving(commands)) > 10, every=sensors)
+    ros_graph.until(lambda: len(samples.list_files(folder)) >= 5, every=sensors)
+    for file in samples.list_files(folder):
+        sample = samples.read(file, contract)
+        assert sample.bev[0, 32, 64] == 1.0 and sample.bev[0].sum() == 1.0 and sample.bev[1].any()
+    # Nobody needed the topic so far; who asks for it gets it.
+    grids = ros_graph.collect(Image, "bev", qos_profile_sensor_data)
+    ros_graph.until(lambda: len(grids) > 3, every=sensors)
+    sensors.muted = {"depth"}
+    assert_stops(ros_graph, commands, sensors)
+    sensors.muted = set()
+    ros_graph.until(lambda: moving(commands), every=sensors)
+    assert both.stop() == 0
+    ros_graph.until(lambda: not moving(commands[-1:]))
+
+
+def test_both_channels_can_be_looked_at_as_occupancy_grids(ros_graph, sensors):
+    from nav_msgs.msg import OccupancyGrid
+    from rclpy.qos import qos_profile_sensor_data
+
+    ros_graph.start(BUILDER)
+    lidar = ros_graph.collect(OccupancyGrid, "bev/lidar", qos_profile_sensor_data)
+    depth = ros_graph.collect(OccupancyGrid, "bev/depth", qos_profile_sensor_data)
+    ros_graph.until(lambda: lidar and depth, every=sensors)
+    cells = np.array(lidar[-1].data).reshape(128, 128)
+    # One metre ahead: x = 1 is column 96 of a map that begins at x = -2.
+    assert [tuple(cell) for cell in np.argwhere(cells)] in ([(63, 95)], [(63, 96)], [(64, 95)])
+    assert lidar[-1].info.resolution == pytest.approx(0.03125)
+    assert np.count_nonzero(depth[-1].data) > 5
+
+
+def test_a_changed_limit_holds_from_the_next_frame_or_is_refused(ros_graph, sensors, contract):
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    ros_graph.start(BUILDER)
+    grids = ros_graph.collect(Image, "bev", qos_profile_sensor_data)
+
+    def depth_cells():
+        return np.count_nonzero(messages.bev_from_message(grids[-1], contract)[1])
+
+    def set_depth_max(value):
+        request = SetParameters.Request(
+            parameters=[Parameter("depth_max_m", value=value).to_parameter_msg()]
+        )
+        return ros_graph.call(SetParameters, "/bev_builder/set_parameters", request).results[0]
+
+    ros_graph.until(lambda: grids and depth_cells(), every=sensors)
+    refused = set_depth_max(0.1)
+    assert not refused.successful
+    assert "depth_min_m: expected less than depth_max_m = 0.1, found 0.2" in refused.reason
+    ros_graph.until(lambda: depth_cells(), every=sensors)
+    assert set_depth_max(1.0).successful
+    grids.clear()
+    ros_graph.until(lambda: len(grids) > 2, every=sensors)
+    assert not depth_cells()
+
+
+def test_the_builder_counts_what_it_rejects_by_reason_and_says_what_a_frame_costs(
+    ros_graph, sensors
+):
+    ros_graph.start(BUILDER)
+    received = diagnostics_of(ros_graph)
+
+    def values():
+        found = [s for m in received for s in m.status if s.name == "bev_builder"]
+        return {v.key: v.value for v in found[-1].values} if found else {}
+
+    ros_graph.until(lambda: float(values().get("cost p99 ms", "0")) > 0, every=sensors)
+    assert float(values()["depth rate Hz"]) > 5 and float(values()["scan age s"]) < 1
+    empty_depth(sensors)
+    reason = "depth rejected, expected at least 10% valid pixels"
+    ros_graph.until(lambda: int(values().get(reason, "0")) > 3, every=sensors)
+    sensors.offset_s = -9.0
+    reason = "scan rejected, expected a stamp at most 0.3 s old"
+    ros_graph.until(lambda: int(values().get(reason, "0")) > 3, every=sensors)
+
+
+def test_sensor_poses_come_from_tf_when_asked_for(ros_graph, sensors, contract, monkeypatch):
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    transforms = ros_graph.folder / "tf.json"
+    transforms.write_text("{}")
+    monkeypatch.setenv("FAKE_TF", str(transforms))
+    fake = os.path.join(os.path.dirname(__file__), "fake_tf")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([fake, os.environ["PYTHONPATH"]]))
+    sensors.scan.header.frame_id, sensors.depth.header.frame_id = "laser", "camera_optical"
+    builder = ros_graph.start(BUILDER, **{"robot.use_tf": True})
+    grids = ros_graph.collect(Image, "bev", qos_profile_sensor_data)
+    wanted = "expected a transform from base_link to 'laser', found none"
+    ros_graph.until(lambda: wanted in builder.output(), every=sensors)
+    assert not grids
+    # The LiDAR is mounted backwards; the camera looks ahead, as an optical frame says it.
+    transforms.write_text(
+        '{"base_link laser": [0, 0, 0.2, 0, 0, 1, 0],'
+        ' "base_link camera_optical": [0.1, 0, 0.15, 0.5, -0.5, 0.5, -0.5]}'
+    )
+    ros_graph.until(lambda: grids, every=sensors)
+    lidar, depth = messages.bev_from_message(grids[-1], contract)
+    row, col = np.argwhere(lidar)[0]
+    assert row in (95, 96) and col in (63, 64)
+    assert {row for row, _ in np.argwhere(depth)} == {int((2.0 - 1.4) / 0.03125)}
+
+
+def test_tf_that_is_not_there_is_named_with_what_to_do(ros_graph, sensors):
+    if importlib.util.find_spec("tf2_ros"):
+        pytest.skip("tf2_ros is there")
+    builder = ros_graph.start(BUILDER, **{"robot.use_tf": True})
+    wanted = "robot.use_tf: expected the Python package tf2_ros, found none"
+    ros_graph.until(lambda: wanted in builder.output())
+    assert "ros-jazzy-tf2-ros-py" in builder.output()

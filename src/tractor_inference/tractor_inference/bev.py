@@ -8,13 +8,18 @@ column 64 of a 128-cell, 4 m grid; one metre left is row 64, column 32.
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .contract import Contract
+from .errors import ParameterError
 from .parameters import param
 from .robot import Pose, Robot
+
+KERNELS = ("numba", "opencv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +44,14 @@ class BevParameters:
         "Pixels that must agree before a depth cell is occupied.",
         2, minimum=1, maximum=1000, live=True,
     )  # fmt: skip
+    close_gaps: bool = param(
+        "Mark a free depth cell whose left and right, or upper and lower, neighbours are occupied.",
+        False, live=True,
+    )  # fmt: skip
+    scan_decay_s: float = param(
+        "Time in which a scan older than the depth frame fades to 1/e, s; 0 never fades.",
+        0.0, minimum=0.0, maximum=60.0, live=True,
+    )  # fmt: skip
 
     def problems(self) -> list[str]:
         """Return what is wrong between fields, one sentence each."""
@@ -61,7 +74,7 @@ class Scan:
 
     `ranges_m` is (n,) float32; beam i points to angle_min_rad + i * angle_increment_rad. A range
     is a measurement when range_min_m <= r <= range_max_m, +Inf means nothing within reach
-    (REP-117).
+    (REP-117). Beam i was taken i * time_increment_s after the first one.
     """
 
     ranges_m: NDArray[np.float32]
@@ -69,6 +82,7 @@ class Scan:
     angle_increment_rad: float
     range_min_m: float
     range_max_m: float
+    time_increment_s: float = 0.0
 
     @property
     def angles_rad(self) -> NDArray[np.float64]:
@@ -79,6 +93,10 @@ class Scan:
     def measured(self) -> NDArray[np.bool_]:
         """(n,) True where the beam hit something within the sensor's limits."""
         return (self.ranges_m >= self.range_min_m) & (self.ranges_m <= self.range_max_m)
+
+    def beyond_body(self, robot: Robot) -> NDArray[np.bool_]:
+        """Return (n,) True where a measured beam did not hit the rover itself."""
+        return self.measured & (self.ranges_m >= robot.lidar_min_range_m)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,17 +124,57 @@ class DepthImage:
     @property
     def valid_fraction(self) -> float:
         """Fraction of pixels that hold a depth: neither zero, NaN nor Inf."""
-        valid = np.count_nonzero((self.pixels > 0) & (self.pixels < np.inf))
-        return valid / max(1, self.pixels.size)
+        valid = self.pixels > 0
+        if self.pixels.dtype != np.uint16:
+            valid &= self.pixels < np.float32(np.inf)
+        return np.count_nonzero(valid) / max(1, self.pixels.size)
 
 
-def scan_points(scan: Scan, pose: Pose) -> NDArray[np.float64]:
-    """Return the measured points of a scan in base_link, (m, 3) float64 metres."""
-    measured = scan.measured
+class Motion(NamedTuple):
+    """How base_link moved: a point p of then lies at Rz(yaw_rad) p + (x_m, y_m) now."""
+
+    x_m: float
+    y_m: float
+    yaw_rad: float
+
+
+STILL = Motion(0.0, 0.0, 0.0)
+# A depth of zero says that there is none (REP-118), whatever the lower limit.
+LEAST_DEPTH = 1e-6
+
+
+class ScanMotion(NamedTuple):
+    """The motion from the first and from the last beam of a scan to the moment that is drawn."""
+
+    first: Motion = STILL
+    last: Motion = STILL
+
+
+HELD = ScanMotion()
+
+
+def scan_points(scan: Scan, robot: Robot, motion: ScanMotion = HELD) -> NDArray[np.float64]:
+    """Return the measured points of a scan in base_link, (m, 3) float64 metres.
+
+    Args:
+        motion: carries the points along; between the first and last beam it is interpolated.
+    """
+    measured = scan.beyond_body(robot)
     ranges = scan.ranges_m[measured].astype(np.float64)
     angles = scan.angles_rad[measured]
     flat = np.stack([ranges * np.cos(angles), ranges * np.sin(angles)])
-    return (pose.rotation[:, :2] @ flat).T + pose.position
+    x, y, z = robot.lidar.rotation[:, :2] @ flat + robot.lidar.position[:, None]
+    return np.stack([*moved(x, y, measured, motion), z], axis=1)
+
+
+def moved(
+    x: NDArray[np.float64], y: NDArray[np.float64], measured: NDArray[np.bool_], motion: ScanMotion
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Carry the points (m,) of the beams that are True in `measured`, (n,), along with a motion."""
+    share = np.flatnonzero(measured) / max(1, len(measured) - 1)
+    dx, dy, yaw = (a + share * (b - a) for a, b in zip(motion.first, motion.last))
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return cos * x - sin * y + dx, sin * x + cos * y + dy
 
 
 def pixel_rays(shape: tuple[int, int], intrinsics: Intrinsics, pose: Pose) -> NDArray[np.float64]:
@@ -138,76 +196,194 @@ def pixel_rays(shape: tuple[int, int], intrinsics: Intrinsics, pose: Pose) -> ND
     return np.tensordot(pose.rotation, body, axes=1)
 
 
-class BevBuilder:
-    """Builds grids; holds the tables that depend only on mounting, size and intrinsics.
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """All that turns pixels and beams into cells, folded into few numbers.
 
-    Not thread-safe: `build` returns the same array each time, overwritten by the next call.
+    A pixel (v, u) of stored depth d lies in row `row0 - d * row(v, u)`, column
+    `column0 - d * column(v, u)` and `d * height(v, u)` above the camera. Each of the three
+    coefficients is affine in u, because the rays of a pinhole are: `rows[i, v] + slopes[i] * u`.
+
+    Attributes:
+        cells, resolution_m: of the grid.
+        width: of the image, pixels.
+        rows: (3, height) float64, coefficients of row, column (cells) and height (m) per stored
+            depth unit at u = 0.
+        slopes: (3,) float64, their change from one column to the next.
+        row0, column0: where the camera stands, in cells.
+        limits: smallest and largest depth in stored units, lowest and highest point above the
+            camera in metres.
+        min_points, close_gaps: see BevParameters.
+        beams: (2, n) float64, direction of each beam in the plane of base_link.
+        lidar: x and y of the LiDAR in base_link, smallest and largest range, m.
+        footprint: first and past-the-last row, then column, of the cells under the rover.
     """
 
-    def __init__(self, contract: Contract, robot: Robot, parameters: BevParameters) -> None:
+    cells: int
+    resolution_m: float
+    width: int
+    rows: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    row0: float
+    column0: float
+    limits: tuple[float, float, float, float]
+    min_points: int
+    close_gaps: bool
+    beams: NDArray[np.float64]
+    lidar: tuple[float, float, float, float]
+    footprint: tuple[int, int, int, int]
+
+
+def geometry(
+    contract: Contract, robot: Robot, parameters: BevParameters, scan: Scan, depth: DepthImage
+) -> Geometry:
+    """Return the geometry for frames of the size and intrinsics of these two."""
+    cells, res = contract.grid_cells, contract.resolution_m
+    half = contract.grid_extent_m / 2.0
+    height, width = depth.pixels.shape
+    # The first two columns give value and slope of what is affine in the column.
+    rays = pixel_rays((height, 2), depth.intrinsics, robot.camera) * depth.metres_per_unit
+    rays[:2] /= res
+    camera, scale = robot.camera, depth.metres_per_unit
+    angles = scan.angles_rad
+    inside = np.abs(half - (np.arange(cells) + 0.5) * res)
+    covered = [np.flatnonzero(inside <= m) for m in (robot.half_length_m, robot.half_width_m)]
+    rows, columns = ((int(c[0]), int(c[-1]) + 1) if c.size else (0, 0) for c in covered)
+    return Geometry(
+        cells=cells,
+        resolution_m=res,
+        width=width,
+        rows=rays[:, :, 0],
+        slopes=rays[:, 0, 1] - rays[:, 0, 0],
+        row0=(half - camera.x) / res,
+        column0=(half - camera.y) / res,
+        limits=(
+            max(parameters.depth_min_m / scale, LEAST_DEPTH),
+            parameters.depth_max_m / scale,
+            parameters.obstacle_min_height_m - camera.z,
+            parameters.obstacle_max_height_m - camera.z,
+        ),
+        min_points=parameters.min_points,
+        close_gaps=parameters.close_gaps,
+        beams=robot.lidar.rotation[:2, :2] @ np.stack([np.cos(angles), np.sin(angles)]),
+        lidar=(
+            robot.lidar.x,
+            robot.lidar.y,
+            max(scan.range_min_m, robot.lidar_min_range_m),
+            scan.range_max_m,
+        ),
+        footprint=(*rows, *columns),
+    )
+
+
+class Kernel(Protocol):
+    """Draws one frame into `out`, (cells, cells, 2) float32, all of which it overwrites."""
+
+    def __init__(self, geometry: Geometry) -> None: ...
+
+    def draw(
+        self,
+        pixels: NDArray,
+        ranges_m: NDArray[np.float32],
+        motion: ScanMotion,
+        scan_value: float,
+        out: NDArray[np.float32],
+    ) -> None:
+        """Draw a frame of the geometry's size; an occupied LiDAR cell gets `scan_value`."""
+
+
+def load_kernel(name: str) -> type[Kernel]:
+    """Return the implementation of this name.
+
+    Raises:
+        ParameterError: its library is not installed.
+    """
+    try:
+        if name == "opencv":
+            from .bev_opencv import OpenCvKernel
+
+            return OpenCvKernel
+        from .bev_numba import load
+
+        return load()
+    except ImportError as error:
+        other = KERNELS[1 - KERNELS.index(name)]
+        raise ParameterError(
+            f"kernel: {name!r} needs a package that is not there ({error}); install it, or set "
+            f"kernel: {other!r}, which draws the same cells"
+        ) from error
+
+
+class BevBuilder:
+    """Builds grids; what depends only on mounting, sizes and limits is computed once.
+
+    Not thread-safe: `build` returns the same memory each time, overwritten by the next call.
+
+    Args:
+        kernel: "numba" (compiled here, seconds the first time on a machine) or "opencv".
+
+    Raises:
+        ParameterError: the kernel's library is not installed.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        robot: Robot,
+        parameters: BevParameters,
+        kernel: str = KERNELS[0],
+    ) -> None:
         self.contract = contract
         self.robot = robot
-        self.parameters = parameters
-        self._grid = np.zeros(contract.bev_shape, np.float32)
-        half = contract.grid_extent_m / 2.0
-        centre = half - (np.arange(contract.grid_cells) + 0.5) * contract.resolution_m
-        self._footprint = np.outer(
-            np.abs(centre) <= robot.half_length_m, np.abs(centre) <= robot.half_width_m
-        )
-        self._table_key: tuple | None = None
-        self._table: NDArray[np.float32] = np.empty((3, 0), np.float32)
+        self._parameters = parameters
+        self._make_kernel = load_kernel(kernel)
+        self._key: tuple | None = None
+        self._kernel: Kernel
+        _, rows, cols = contract.bev_shape
+        self.use_memory(np.zeros((rows, cols, len(contract.grid_channels)), np.float32))
 
-    def build(self, scan: Scan, depth: DepthImage) -> NDArray[np.float32]:
+    @property
+    def parameters(self) -> BevParameters:
+        """The limits; changed ones hold from the next frame on."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, updated: BevParameters) -> None:
+        self._parameters, self._key = updated, None
+
+    def use_memory(self, grid: NDArray[np.float32]) -> None:
+        """Draw from now on into this memory, (cells, cells, 2) float32, row-major."""
+        self._grid = grid
+
+    def build(
+        self,
+        scan: Scan,
+        depth: DepthImage,
+        motion: ScanMotion = HELD,
+        scan_age_s: float = 0.0,
+    ) -> NDArray[np.float32]:
         """Draw one grid.
 
+        Args:
+            motion: of base_link from the scan to the depth frame.
+            scan_age_s: by which the scan is older than the depth frame, for `scan_decay_s`.
+
         Returns:
-            (2, cells, cells) float32 of 0 (free or unknown) and 1 (occupied); channel 0 LiDAR,
-            channel 1 depth. Valid until the next call.
+            (2, cells, cells) float32: channel 0 LiDAR, channel 1 depth; 0 free or unknown, 1
+            occupied, in between a LiDAR cell that fades. A view of channels-last memory, which is
+            what the NPU reads, valid until the next call.
         """
-        self._draw_scan(scan, self._grid[0])
-        self._draw_depth(depth, self._grid[1])
-        self._grid[:, self._footprint] = 0.0
-        return self._grid
-
-    def _draw_scan(self, scan: Scan, channel: NDArray[np.float32]) -> None:
-        points = scan_points(scan, self.robot.lidar)
-        half, res = self.contract.grid_extent_m / 2.0, self.contract.resolution_m
-        cells = np.floor((half - points[:, :2]) / res)
-        inside = ((cells >= 0) & (cells < self.contract.grid_cells)).all(axis=1)
-        rows, cols = cells[inside].astype(np.intp).T
-        channel.fill(0.0)
-        channel[rows, cols] = 1.0
-
-    def _pixel_table(self, depth: DepthImage) -> NDArray[np.float32]:
-        """Return (3, pixels): row, column (cells) and height (m) per stored depth unit."""
-        key = (depth.pixels.shape, depth.metres_per_unit, depth.intrinsics)
-        if key != self._table_key:
-            height, width = depth.pixels.shape
-            rays = pixel_rays((height, width), depth.intrinsics, self.robot.camera)
-            res = self.contract.resolution_m
-            per_metre = np.stack([-rays[0] / res, -rays[1] / res, rays[2]])
-            self._table = (per_metre * depth.metres_per_unit).reshape(3, -1).astype(np.float32)
-            self._table_key = key
-        return self._table
-
-    def _draw_depth(self, depth: DepthImage, channel: NDArray[np.float32]) -> None:
-        limits = self.parameters
-        cells, res = self.contract.grid_cells, self.contract.resolution_m
-        half = self.contract.grid_extent_m / 2.0
-        camera = self.robot.camera
-        per_row, per_col, per_height = self._pixel_table(depth)
-        flat = depth.pixels.reshape(-1)
-        scale = depth.metres_per_unit
-        # Comparisons are false for NaN, so no NaN passes this line.
-        used = np.flatnonzero(
-            (flat >= limits.depth_min_m / scale) & (flat <= limits.depth_max_m / scale)
-        )
-        distance = flat[used].astype(np.float32)
-        height = distance * per_height[used] + np.float32(camera.z)
-        row = distance * per_row[used] + np.float32((half - camera.x) / res)
-        col = distance * per_col[used] + np.float32((half - camera.y) / res)
-        keep = (height >= limits.obstacle_min_height_m) & (height <= limits.obstacle_max_height_m)
-        keep &= (row >= 0) & (row < cells) & (col >= 0) & (col < cells)
-        index = row[keep].astype(np.int32) * cells + col[keep].astype(np.int32)
-        hits = np.bincount(index, minlength=cells * cells).reshape(cells, cells)
-        np.greater_equal(hits, limits.min_points, out=channel, casting="unsafe")
+        key = (
+            depth.pixels.shape, depth.metres_per_unit, depth.intrinsics,
+            len(scan.ranges_m), scan.angle_min_rad, scan.angle_increment_rad,
+            scan.range_min_m, scan.range_max_m,
+        )  # fmt: skip
+        if key != self._key:
+            self._kernel = self._make_kernel(
+                geometry(self.contract, self.robot, self._parameters, scan, depth)
+            )
+            self._key = key
+        decay_s = self._parameters.scan_decay_s
+        value = math.exp(-max(0.0, scan_age_s) / decay_s) if decay_s > 0.0 else 1.0
+        self._kernel.draw(depth.pixels, scan.ranges_m, motion, value, self._grid)
+        return self._grid.transpose(2, 0, 1)

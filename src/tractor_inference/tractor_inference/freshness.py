@@ -6,6 +6,8 @@ from __future__ import annotations
 MAX_FUTURE_S = 0.1
 # Weight of the newest interval in the mean that gives the rate.
 RATE_WEIGHT = 0.1
+# Reasons are few, but a sensor that fails in ever new ways must not fill the memory.
+MAX_REASONS = 16
 
 
 class InputMonitor:
@@ -14,23 +16,32 @@ class InputMonitor:
     Stamps are compared with the ROS clock, which may be simulated, jump or stand still; staleness
     is judged by arrival on a steady clock, which cannot. The first frame_id is the one that later
     messages must carry: the mounting poses are those of one sensor.
+
+    Args:
+        required: False when the rover may drive without this input.
     """
 
-    def __init__(self, name: str, max_age_s: float) -> None:
+    def __init__(self, name: str, max_age_s: float, required: bool = True) -> None:
         self.name = name
         self.max_age_s = max_age_s
+        self.required = required
         self.received = 0
         self.rejected = 0
         self.last_rejection = ""
+        self._reasons: dict[str, int] = {}
         self._frame_id: str | None = None
         self._arrival_s: float | None = None
         self._interval_s: float | None = None
         self._stamp_ns = 0
 
     def reject(self, reason: str) -> None:
-        """Count a message that could not be used."""
+        """Count a message that could not be used, by what was expected of it."""
         self.rejected += 1
         self.last_rejection = reason
+        expected = " ".join(reason.split(", found")[0].split()).removeprefix(f"{self.name}: ")
+        if expected not in self._reasons and len(self._reasons) >= MAX_REASONS:
+            expected = "other reasons"
+        self._reasons[expected] = self._reasons.get(expected, 0) + 1
 
     def accept(self, frame_id: str, stamp_ns: int, clock_ns: int, now_s: float) -> bool:
         """Take note of a message; False when its stamp or frame cannot be right.
@@ -44,12 +55,20 @@ class InputMonitor:
         age_s = (clock_ns - stamp_ns) * 1e-9
         behind = self.fresh(now_s) and stamp_ns < self._stamp_ns
         if age_s < -MAX_FUTURE_S:
-            self.reject(f"{self.name}: stamp {-age_s:.3f} s ahead, limit {MAX_FUTURE_S}")
+            self.reject(
+                f"{self.name}: expected a stamp at most {MAX_FUTURE_S} s ahead, "
+                f"found {-age_s:.3f} s ahead"
+            )
         elif age_s > self.max_age_s:
-            self.reject(f"{self.name}: stamp {age_s:.3f} s old, limit {self.max_age_s}")
+            self.reject(
+                f"{self.name}: expected a stamp at most {self.max_age_s} s old, "
+                f"found {age_s:.3f} s old"
+            )
         elif behind:
             step_s = (self._stamp_ns - stamp_ns) * 1e-9
-            self.reject(f"{self.name}: stamp goes {step_s:.3f} s backwards")
+            self.reject(
+                f"{self.name}: expected stamps that increase, found {step_s:.3f} s backwards"
+            )
         elif self._frame_id not in (None, frame_id):
             self.reject(f"{self.name}: expected frame_id {self._frame_id!r}, found {frame_id!r}")
         else:
@@ -87,4 +106,5 @@ class InputMonitor:
             values["rate Hz"] = f"{1.0 / self._interval_s:.1f}"
         if self.last_rejection:
             values["last rejection"] = self.last_rejection
+        values |= {f"rejected, {expected}": str(n) for expected, n in self._reasons.items()}
         return {f"{self.name} {key}": value for key, value in values.items()}

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from .bev import Intrinsics, Scan
 from .contract import Contract
 from .errors import SensorError, raise_all
+from .odometry import OdometrySample
 
 BASE_FRAME = "base_link"
 BEV_ENCODING = "32FC2"
 # No tracked rover gets near this; more is a broken sensor or another unit.
 MAX_SPEED = 100.0
+QUATERNION_TOLERANCE = 0.1
 DEPTH_TYPES = {"16UC1": np.uint16, "32FC1": np.float32}
 
 
@@ -44,7 +46,7 @@ def scan_from_message(message: Any) -> Scan:
     problems = []
     geometry = {
         name: getattr(message, name)
-        for name in ("angle_min", "angle_increment", "range_min", "range_max")
+        for name in ("angle_min", "angle_increment", "time_increment", "range_min", "range_max")
     }
     for name, value in geometry.items():
         if not math.isfinite(value):
@@ -66,6 +68,7 @@ def scan_from_message(message: Any) -> Scan:
         message.angle_increment,
         message.range_min,
         message.range_max,
+        message.time_increment,
     )
     if not (scan.measured | (ranges == np.inf)).any():
         raise SensorError(
@@ -123,26 +126,23 @@ def _pixels(name: str, message: Any, dtype: np.dtype, channels: int) -> NDArray:
     return pixels.astype(dtype, copy=False)
 
 
-def fill_bev_message(message: Any, grid: NDArray[np.float32]) -> None:
-    """Write a grid (2, rows, cols) into a sensor_msgs/Image as 32FC2, the NPU's byte order (NHWC).
+def bev_message(message: Any, contract: Contract) -> NDArray[np.float32]:
+    """Make a sensor_msgs/Image a grid of the contract, 32FC2, and return its memory.
 
-    The message's data is allocated at the first call and reused by the next ones: assigning numpy
-    data to a message costs milliseconds, writing through a view microseconds.
+    Drawing into the memory, (cells, cells, 2) float32, fills the message. Assigning numpy data to
+    a message costs milliseconds, writing through a view microseconds, so one message is reused.
     """
-    channels, rows, cols = grid.shape
-    size = grid.nbytes
-    if len(message.data) != size:
-        message.height, message.width = rows, cols
-        message.encoding, message.step = BEV_ENCODING, cols * channels * 4
-        message.is_bigendian = int(sys.byteorder == "big")
-        message.header.frame_id = BASE_FRAME
-        message.data = array.array("B", bytes(size))
-    view = np.frombuffer(message.data, np.float32).reshape(rows, cols, channels)
-    view[:] = grid.transpose(1, 2, 0)
+    channels, rows, cols = contract.bev_shape
+    message.height, message.width = rows, cols
+    message.encoding, message.step = BEV_ENCODING, cols * channels * 4
+    message.is_bigendian = int(sys.byteorder == "big")
+    message.header.frame_id = BASE_FRAME
+    message.data = array.array("B", bytes(message.step * rows))
+    return np.frombuffer(message.data, np.float32).reshape(rows, cols, channels)
 
 
 def bev_from_message(message: Any, contract: Contract) -> NDArray[np.float32]:
-    """Return a bev sensor_msgs/Image as a new (2, cells, cells) float32 array.
+    """Return a bev sensor_msgs/Image as (2, cells, cells) float32, a view of the message's data.
 
     Raises:
         SensorError: another frame, encoding or size than the contract's, or values outside 0..1.
@@ -158,11 +158,10 @@ def bev_from_message(message: Any, contract: Contract) -> NDArray[np.float32]:
             problems.append(f"{name}: expected {expected}, found {found}")
     _ensure("bev", problems)
     pixels = _pixels("bev", message, np.dtype(np.float32), channels)
-    grid = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    low, high = float(grid.min()), float(grid.max())
+    low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0.0 and high <= 1.0):  # also false for NaN
         raise SensorError(f"bev: expected values 0..1, found {low:g}..{high:g}")
-    return grid
+    return pixels.transpose(2, 0, 1)
 
 
 def twist_from_odometry(message: Any) -> tuple[float, float]:
@@ -178,3 +177,38 @@ def twist_from_odometry(message: Any) -> tuple[float, float]:
             f"found {linear} m/s and {angular} rad/s"
         )
     return linear, angular
+
+
+def odometry_from_message(message: Any) -> OdometrySample:
+    """Return a nav_msgs/Odometry as a planar pose and twist.
+
+    Raises:
+        SensorError: a value that is not finite, or a quaternion that is no rotation.
+    """
+    linear, angular = twist_from_odometry(message)
+    position, q = message.pose.pose.position, message.pose.pose.orientation
+    norm = math.sqrt(q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w)
+    if not abs(norm - 1.0) <= QUATERNION_TOLERANCE:  # also refuses NaN
+        raise SensorError(f"odom: expected a quaternion of length 1, found {norm:g}")
+    if not (math.isfinite(position.x) and math.isfinite(position.y)):
+        raise SensorError(f"odom: expected a finite position, found {position.x}, {position.y}")
+    yaw = math.atan2(2.0 * (q.w * q.z + q.x * q.y), 1.0 - 2.0 * (q.y * q.y + q.z * q.z))
+    stamp = stamp_ns(message.header.stamp)
+    return OdometrySample(stamp, position.x, position.y, yaw, linear, angular)
+
+
+def fill_occupancy(message: Any, channel: NDArray[np.float32], resolution_m: float) -> None:
+    """Write one channel, (rows, cols) 0..1, into a nav_msgs/OccupancyGrid in base_link.
+
+    Its x runs forward and its y left from the rear right corner, the grid's rows and columns the
+    other way round. Occupied is 100, free or unknown 0.
+    """
+    rows, cols = channel.shape
+    message.header.frame_id = BASE_FRAME
+    message.info.resolution = resolution_m
+    message.info.width, message.info.height = rows, cols
+    message.info.origin.position.x = -rows * resolution_m / 2.0
+    message.info.origin.position.y = -cols * resolution_m / 2.0
+    message.info.origin.orientation.w = 1.0
+    cells = np.rint(100.0 * channel[::-1, ::-1].T).astype(np.int8)
+    message.data = array.array("b", cells.tobytes())

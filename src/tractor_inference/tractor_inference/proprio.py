@@ -21,7 +21,7 @@ def lidar_min(scan: Scan, robot: Robot) -> float:
 
     Points inside the footprint are the rover's own body and do not count; 4.0 when nothing is seen.
     """
-    points = scan_points(scan, robot.lidar)
+    points = scan_points(scan, robot)
     body = (np.abs(points[:, 0]) <= robot.half_length_m) & (
         np.abs(points[:, 1]) <= robot.half_width_m
     )
@@ -34,10 +34,10 @@ def gap_heading(scan: Scan, robot: Robot) -> float:
 
     A gap is a run of neighbouring beams that are free: nothing nearer than GAP_CLEARANCE_M, or than
     0.9 of the farthest return when everything is near. +Inf is free (REP-117); NaN, zero and ranges
-    below the sensor's limit are unknown and not free. Of equally wide gaps the one nearest to
-    straight ahead counts; 0 when all directions or none are free.
+    below the sensor's or the robot's limit are unknown and not free. Of equally wide gaps the one
+    nearest to straight ahead counts; 0 when all directions or none are free.
     """
-    measured = scan.measured
+    measured = scan.beyond_body(robot)
     open_ended = scan.ranges_m == np.inf
     clearance = GAP_CLEARANCE_M
     if measured.any() and not open_ended.any():

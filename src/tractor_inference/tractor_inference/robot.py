@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,37 @@ class Pose:
         )
 
 
+# Columns: the optical axes (right, down, forward) in the axes of the camera body (REP-103).
+_OPTICAL_IN_BODY = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+
+
+def pose_of(
+    translation_m: tuple[float, float, float],
+    quaternion: tuple[float, float, float, float],
+    optical: bool,
+) -> tuple[float, ...]:
+    """Return (x, y, z, roll, pitch, yaw) of a sensor from a transform out of base_link.
+
+    Args:
+        quaternion: x, y, z, w of length 1.
+        optical: the transform is a camera's optical frame; the pose of its body is returned.
+    """
+    x, y, z, w = quaternion
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    if optical:
+        rotation = rotation @ _OPTICAL_IN_BODY.T
+    roll = math.atan2(rotation[2, 1], rotation[2, 2])
+    pitch = math.atan2(-rotation[2, 0], math.hypot(rotation[2, 1], rotation[2, 2]))
+    yaw = math.atan2(rotation[1, 0], rotation[0, 0])
+    return (*translation_m, roll, pitch, yaw)
+
+
 @dataclasses.dataclass(frozen=True)
 class Robot:
     """The rover's body and mounting; see config/sac_rover.yaml."""
@@ -60,10 +92,17 @@ class Robot:
         "LiDAR in base_link: x, y, z (m), roll, pitch, yaw (rad).",
         length=6, minimum=-10.0, maximum=10.0,
     )  # fmt: skip
+    lidar_min_range_m: float = param(
+        "Nearer LiDAR returns are the rover itself and are unknown, m.", minimum=0.0, maximum=5.0
+    )
     camera_pose: tuple[float, ...] = param(
         "Camera body (x forward) in base_link: x, y, z (m), roll, pitch, yaw (rad).",
         length=6, minimum=-10.0, maximum=10.0,
     )  # fmt: skip
+
+    use_tf: bool = param(
+        "Take both sensor poses from TF instead, once, at the first message.", False
+    )
 
     @property
     def lidar(self) -> Pose:

@@ -5,6 +5,7 @@ Imported by nodes only; nothing else of the suite needs ROS.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -35,6 +36,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
 
 from . import contract as contract_module
 from . import parameters
@@ -206,13 +208,17 @@ class ManagedNode(SuiteNode, LifecycleNode):
     Interfaces made with `subscribe`, `advertise` and `serve` are destroyed when it is cleaned up.
     """
 
-    def __init__(self, name: str, own: type, inputs: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, own: type, inputs: tuple[str, ...], optional: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
         self.declare(own)
         self.active = False
         self.failure: str | None = "not configured"
         self.monitors: dict[str, InputMonitor] = {}
-        self._inputs = inputs
+        self._inputs = dict.fromkeys(inputs, True) | dict.fromkeys(optional, False)
+        self._tf: TfMounting | None = None
+        self._mounted: set[str] = set()
         self._interfaces: list[Callable[[], Any]] = []
         self._retry_delay_s = RETRY_DELAY_S
         self._retry: Any = None
@@ -242,11 +248,19 @@ class ManagedNode(SuiteNode, LifecycleNode):
         service = self.create_service(kind, name, callback, qos_profile=SERVICE_QOS)
         self._interfaces.append(partial(self.destroy_service, service))
 
-    def receive(self, name: str, convert: Callable[[Any], T], message: Any) -> T | None:
-        """Convert a message of an input; None, counted and logged, when it cannot be used."""
+    def receive(
+        self, name: str, convert: Callable[[Any], T], message: Any, mounting: str = ""
+    ) -> T | None:
+        """Convert a message of an input; None, counted and logged, when it cannot be used.
+
+        Args:
+            mounting: the field of Robot that says where the sensor is, taken from TF if asked for.
+        """
         monitor = self.monitors[name]
         clock_ns = self.get_clock().now().nanoseconds
         try:
+            if mounting:
+                self._mount(mounting, message.header.frame_id)
             value = convert(message)
             header = message.header
             if monitor.accept(header.frame_id, stamp_ns(header.stamp), clock_ns, steady_s()):
@@ -256,9 +270,25 @@ class ManagedNode(SuiteNode, LifecycleNode):
         self.warn(name, monitor.last_rejection)
         return None
 
+    def _mount(self, field: str, frame_id: str) -> None:
+        """Take a sensor's pose from TF once, when its frame is known."""
+        if self._tf is None or field in self._mounted:
+            return
+        pose = self._tf.pose(frame_id, optical=field == "camera_pose")
+        changes: dict[str, Any] = {field: pose}
+        self.robot = dataclasses.replace(self.robot, **changes)
+        self._mounted.add(field)
+        numbers = ", ".join(f"{value:.3f}" for value in pose)
+        self.get_logger().info(f"{field} from TF, frame {frame_id!r}: [{numbers}]")
+        self.on_mounting()
+
+    def on_mounting(self) -> None:
+        """Take over a changed mounting."""
+
     def input_problem(self, now_s: float) -> str | None:
-        """Return every input that is missing or stale, or None."""
-        problems = [p for m in self.monitors.values() if (p := m.problem(now_s)) is not None]
+        """Return every required input that is missing or stale, or None."""
+        required = (m for m in self.monitors.values() if m.required)
+        problems = [p for m in required if (p := m.problem(now_s)) is not None]
         return "; ".join(problems) or None
 
     def describe_inputs(self) -> dict[str, str]:
@@ -301,8 +331,13 @@ class ManagedNode(SuiteNode, LifecycleNode):
         # Whoever configures, the retry must not configure a second time.
         self._cancel_retry()
         limit_s = self.parameters.max_input_age_s
-        self.monitors = {name: InputMonitor(name, limit_s) for name in self._inputs}
+        self.monitors = {
+            name: InputMonitor(name, limit_s, required) for name, required in self._inputs.items()
+        }
         try:
+            if self.robot.use_tf and self._tf is None:
+                self._tf = TfMounting(self)
+            self._mounted.clear()
             self.set_up()
         except Exception as error:  # rclpy would swallow it; vendors' libraries raise anything
             self._tear_down()
@@ -343,6 +378,46 @@ class ManagedNode(SuiteNode, LifecycleNode):
         self._tear_down()
 
 
+class TfMounting:
+    """Sensor poses from TF.
+
+    Raises:
+        ParameterError: tf2_ros cannot be imported.
+    """
+
+    def __init__(self, node: Node) -> None:
+        try:
+            import tf2_ros
+        except ImportError as error:
+            raise ParameterError(
+                f"robot.use_tf: expected the Python package tf2_ros, found none ({error}); install "
+                "ros-jazzy-tf2-ros-py and source ROS 2, or set robot.use_tf to false and "
+                "robot.lidar_pose and robot.camera_pose to the mounting"
+            ) from error
+        self._error = tf2_ros.TransformException
+        self._buffer = tf2_ros.Buffer()
+        self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+
+    def pose(self, frame_id: str, optical: bool) -> tuple[float, ...]:
+        """Return x, y, z, roll, pitch, yaw of a sensor in base_link.
+
+        Args:
+            optical: the frame is a camera's optical one (REP-103: z forward, x right, y down), and
+                the pose of the camera body, x forward, is wanted.
+
+        Raises:
+            SensorError: there is no such transform yet.
+        """
+        try:
+            transform = self._buffer.lookup_transform(BASE_FRAME, frame_id, Time()).transform
+        except self._error as error:
+            raise SensorError(
+                f"tf: expected a transform from {BASE_FRAME} to {frame_id!r}, found none: {error}"
+            ) from error
+        t, q = transform.translation, transform.rotation
+        return robot_module.pose_of((t.x, t.y, t.z), (q.x, q.y, q.z, q.w), optical)
+
+
 def command_type(stamped: bool) -> type:
     """Return the message type of commands; the two do not mix on one topic."""
     return TwistStamped if stamped else Twist
@@ -363,44 +438,49 @@ def steady_s() -> float:
     return time.monotonic()
 
 
-def run(make_node: Callable[[], Any]) -> int:
-    """Run one node until SIGINT or SIGTERM and return the exit status.
+def run(*make_nodes: Callable[[], Any]) -> int:
+    """Run nodes in one process until SIGINT or SIGTERM and return the exit status.
 
     rclpy's own signal handlers invalidate the context before the last command can be sent, so they
-    are replaced: the signal ends the loop, the node closes, then ROS is shut down.
+    are replaced: the signal ends the loop, the nodes close, then ROS is shut down.
 
     Returns:
-        0 after a signal or when the node says it is done, 2 when its parameters are refused.
+        0 after a signal or when a node says it is done, 2 when its parameters are refused.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ENDING.set())
+    nodes: list[Any] = []
     try:
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-        node = make_node()
+        nodes += (make() for make in make_nodes)
     # rclpy's own errors, an unreadable parameter file among them, are RuntimeErrors.
     except (TractorError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    for node in nodes:
+        executor.add_node(node)
     try:
-        if isinstance(node, ManagedNode):
-            node.start()
-        while not (ENDING.is_set() or getattr(node, "done", False)):
+        for node in nodes:
+            if isinstance(node, ManagedNode):
+                node.start()
+        while not (ENDING.is_set() or any(getattr(node, "done", False) for node in nodes)):
             try:
                 executor.spin_once(timeout_sec=0.1)
             except RCLError as error:
                 # rclpy raises where a life-cycle request does not fit the state; the node lives on.
-                node.get_logger().error(f"request refused: {error}")
+                nodes[0].get_logger().error(f"request refused: {error}")
     finally:
-        node.close()
+        for node in nodes:
+            node.close()
         # The last command is sent and the samples are written: a request still under way, or a
         # middleware that hangs while it ends, is not waited for.
         ended = threading.Timer(EXIT_LIMIT_S, os._exit, (0 if sys.exc_info()[0] is None else 1,))
         ended.daemon = True
         ended.start()
         executor.shutdown(EXIT_LIMIT_S / 4.0)
-        node.destroy_node()
+        for node in nodes:
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0

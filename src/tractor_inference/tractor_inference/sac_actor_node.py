@@ -74,10 +74,15 @@ class ActorParameters(SamplerParameters):
 
 
 class SacActorNode(ManagedNode):
-    """Drives while every input is fresh; stops, and says why, when one is not."""
+    """Drives while every input is fresh; stops, and says why, when one is not.
 
-    def __init__(self) -> None:
+    Args:
+        direct: the grids come by calls of `take_grid`, not by the topic.
+    """
+
+    def __init__(self, direct: bool = False) -> None:
         super().__init__("sac_actor", ActorParameters, inputs=("bev", "scan", "odom"))
+        self._direct = direct
         self._policy: Policy | None = None
         self._sampler: Sampler | None = None
         self._latest: tuple[Sample, float] | None = None
@@ -107,7 +112,8 @@ class SacActorNode(ManagedNode):
         self._publisher = self.advertise(kind, "cmd_vel_raw", COMMAND_QOS)
         self.subscribe(Odometry, "odom", self._on_odom)
         self.subscribe(LaserScan, "scan", self._on_scan)
-        self.subscribe(Image, "bev", self._on_bev)
+        if not self._direct:
+            self.subscribe(Image, "bev", self._on_bev)
         self.serve(Trigger, "calibration/snapshot", self._service(self._snapshot))
         self.serve(Trigger, "~/reload_model", self._service(lambda: _in_background(self._reload)))
 
@@ -170,7 +176,7 @@ class SacActorNode(ManagedNode):
             self._twist = twist
 
     def _on_scan(self, message: LaserScan) -> None:
-        scan = self.receive("scan", messages.scan_from_message, message)
+        scan = self.receive("scan", messages.scan_from_message, message, mounting="lidar_pose")
         if scan is not None:
             self._scan_features = (
                 proprio.lidar_min(scan, self.robot),
@@ -181,12 +187,31 @@ class SacActorNode(ManagedNode):
         if not self.active:
             return
         bev = self.receive("bev", self._to_bev, message)
-        if bev is None or self._problem(steady_s()) is not None:
+        if bev is not None:
+            self._act(bev, message.header.stamp)
+
+    def take_grid(self, grid: np.ndarray, stamp: Any) -> None:
+        """Drive by a grid of the builder in this process, (2, cells, cells) float32.
+
+        Its memory is the builder's: what is kept is copied.
+        """
+        if not self.active:
+            return
+        stamp_ns, clock_ns = messages.stamp_ns(stamp), self.get_clock().now().nanoseconds
+        monitor = self.monitors["bev"]
+        if monitor.accept(messages.BASE_FRAME, stamp_ns, clock_ns, steady_s()):
+            self._act(grid.copy(order="K"), stamp)
+        else:
+            self.warn("bev", monitor.last_rejection)
+
+    def _act(self, bev: np.ndarray, stamp: Any) -> None:
+        """Infer and drive, then offer the frame as a sample."""
+        if self._problem(steady_s()) is not None:
             return
         decision = self._infer(bev)
-        if decision is None or not self._drive(decision, message.header.stamp):
+        if decision is None or not self._drive(decision, stamp):
             return
-        stamp_ns = messages.stamp_ns(message.header.stamp)
+        stamp_ns = messages.stamp_ns(stamp)
         self._latencies_ms.append((self.get_clock().now().nanoseconds - stamp_ns) * 1e-6)
         sample = Sample(bev, decision.proprio, stamp_ns)
         self._latest = (sample, steady_s())

@@ -14,7 +14,7 @@ from bev_oracle import oracle, problem
 from tractor_inference import contract as contract_module
 from tractor_inference import messages
 from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevParameters, DepthImage, Scan
+from tractor_inference.bev import BevParameters, DepthImage, Scan, ScanMotion
 from tractor_sim.replay import read_recording
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
@@ -80,14 +80,14 @@ def test_grids_of_real_sensors_match_the_oracle_and_commands_are_sane(
     @functools.cache
     def drawn_scan(stamp_ns):
         scan = messages.scan_from_message(scans[stamp_ns])
-        return oracle(scan, nothing, robot, limits, contract)
+        return oracle(scan, nothing, robot, limits, contract, ScanMotion())
 
     images = {}
     for message in recorder.depths:
         pixels = messages.depth_from_message(message)
         if pixels.tobytes() not in images:
             depth = DepthImage(pixels, intrinsics)
-            images[pixels.tobytes()] = oracle(NO_SCAN, depth, robot, limits, contract)
+            images[pixels.tobytes()] = oracle(NO_SCAN, depth, robot, limits, contract, ScanMotion())
     assert len(images) == len({d.pixels.tobytes() for d in recording.depths})
 
     checked = 0

@@ -48,7 +48,7 @@ class Expert:
             privileged: exact scan of everything that would hit the rover.
             last_turn: (right - left) / 2 of the last action, -1..1.
         """
-        points = scan_points(privileged, self.robot.lidar)[:, :2]
+        points = scan_points(privileged, self.robot)[:, :2]
         points = points[np.abs(points).max(axis=1) < self.horizon_m + 1.0]
         if self._clearances(points).min(initial=math.inf) < RESCUE_CLEARANCE_M:
             return self._rescue(points)

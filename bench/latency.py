@@ -1,0 +1,261 @@
+"""What the path through ROS costs: sensor stamp to command received, between real processes.
+
+A source publishes depth at 100 Hz, scan at 10 Hz and odometry at 50 Hz; this process receives the
+actor's commands, which carry the stamp of the newest sensor frame. Builder and actor run as two
+processes, as one, and with a builder of plain numpy, in turn with a node that answers each image
+with a constant, which is the middleware alone. Writes bench_output/latency.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+DEPTH_HZ, SCAN_EVERY, ODOM_EVERY = 100, 10, 2
+WORLD_SEED, FRAMES = 3, 50
+START_LIMIT_S = 60.0
+# The first seconds start caches and fill the sample folder's memory.
+SETTLE_S = 2.0
+
+
+def source() -> None:
+    """Publish what a simulated rover sees while it turns on the spot, until SIGINT."""
+    import rclpy
+    from nav_msgs.msg import Odometry
+    from rclpy.signals import SignalHandlerOptions
+
+    from tractor_inference import robot as robot_module
+    from tractor_inference.paths import default_params_file
+    from tractor_inference.ros_node import SENSOR_QOS
+    from tractor_sim.ros_sensors import SensorPublisher
+    from tractor_sim.simulation import Simulation
+
+    simulation = Simulation(WORLD_SEED, robot_module.load(default_params_file()))
+    frames = []
+    for _ in range(FRAMES):
+        simulation.step(0.0, 0.3, 1 / DEPTH_HZ)
+        frames.append((simulation.scan(), simulation.depth()))
+    running = True
+
+    def end(*_: object) -> None:
+        nonlocal running
+        running = False
+
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGINT, end)
+    node = rclpy.create_node("source")
+    sensors = SensorPublisher(node)
+    odometry = node.create_publisher(Odometry, "odom", SENSOR_QOS)
+    tick, next_s = 0, time.monotonic()
+    while running:
+        scan, depth = frames[tick % FRAMES]
+        if tick % ODOM_EVERY == 0:
+            message = Odometry()
+            message.header.stamp = node.get_clock().now().to_msg()
+            message.header.frame_id, message.child_frame_id = "odom", "base_link"
+            message.pose.pose.orientation.w = 1.0
+            odometry.publish(message)
+        stamp = node.get_clock().now().to_msg()
+        sensors.publish(scan if tick % SCAN_EVERY == 0 else None, depth, stamp)
+        tick += 1
+        next_s += 1 / DEPTH_HZ
+        time.sleep(max(0.0, next_s - time.monotonic()))
+    print(json.dumps({"sent": tick}))
+
+
+def numpy_builder() -> None:
+    """Run bev_builder with a builder of plain numpy."""
+    from bev import plain_numpy
+
+    from tractor_inference import bev_builder_node
+    from tractor_inference.bev import BevBuilder
+
+    class PlainBuilder(BevBuilder):
+        def build(self, scan, depth, motion=None, scan_age_s=0.0):
+            grid = plain_numpy(depth, scan, self.contract, self.robot, self.parameters)
+            self._grid[:] = grid.transpose(1, 2, 0)
+            return self._grid.transpose(2, 0, 1)
+
+    bev_builder_node.BevBuilder = PlainBuilder
+    bev_builder_node.main()
+
+
+def echo() -> None:
+    """Answer each depth image with a constant command: what the middleware alone costs."""
+    import rclpy
+    from geometry_msgs.msg import TwistStamped
+    from sensor_msgs.msg import Image
+
+    from tractor_inference.ros_node import COMMAND_QOS, SENSOR_QOS
+
+    rclpy.init()
+    node = rclpy.create_node("echo")
+    publisher = node.create_publisher(TwistStamped, "cmd_vel_raw", COMMAND_QOS)
+    command = TwistStamped()
+    command.twist.linear.x = 0.1
+
+    def answer(image: Image) -> None:
+        command.header.stamp = image.header.stamp
+        publisher.publish(command)
+
+    node.create_subscription(Image, "depth", answer, SENSOR_QOS)
+    with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+        rclpy.spin(node)
+
+
+class Setting:
+    """The processes of one way to run, and what is measured of them."""
+
+    def __init__(self, name: str, modules: list[list[str]]) -> None:
+        self.name = name
+        self.modules = modules
+        self.latencies_ms: list[float] = []
+        self.depth_frames = 0
+
+    def run(self, seconds: float, receiver: Receiver) -> None:
+        """Start the processes, receive commands for so long, and end them."""
+        with tempfile.TemporaryDirectory() as folder:
+            model = ROOT / "models" / "sac_actor_reference.onnx"
+            parameters = [
+                f"sac_actor:model:={json.dumps(str(model))}",
+                f"sac_actor:calibration_dir:={json.dumps(folder)}",
+                "sac_actor:enable_stamped_cmd_vel:=true",
+            ]
+            arguments = ["--ros-args", "--params-file", str(ROOT / "config" / "sac_rover.yaml")]
+            arguments += [word for rule in parameters for word in ("-p", rule)]
+            log = Path(folder, "log").open("w+")  # noqa: SIM115 - processes write to it
+            processes = [
+                subprocess.Popen([sys.executable, *module, *arguments], stdout=log, stderr=log)
+                for module in self.modules
+            ]
+            sensors = subprocess.Popen(
+                [sys.executable, str(HERE / "latency.py"), "--part", "source"],
+                stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            try:
+                receiver.wait_for_first(START_LIMIT_S, processes, log)
+                receiver.spin(SETTLE_S)
+                self.latencies_ms += receiver.spin(seconds)
+                self.depth_frames += round(seconds * DEPTH_HZ)
+            finally:
+                for process in (sensors, *processes):
+                    process.send_signal(signal.SIGINT)
+                for process in (sensors, *processes):
+                    process.communicate(timeout=20)
+
+    def figures(self) -> dict[str, float | str]:
+        """Return the row of this setting."""
+        p50, p99 = np.percentile(self.latencies_ms, [50, 99])
+        return {
+            "name": self.name, "p50_ms": float(p50), "p99_ms": float(p99),
+            "depth_frames": self.depth_frames, "commands": len(self.latencies_ms),
+        }  # fmt: skip
+
+
+class Receiver:
+    """Receives commands and notes how old the sensor frame is that they answer."""
+
+    def __init__(self) -> None:
+        import rclpy
+        from geometry_msgs.msg import TwistStamped
+        from rclpy.executors import SingleThreadedExecutor
+
+        from tractor_inference.ros_node import COMMAND_QOS
+
+        rclpy.init()
+        self._node = rclpy.create_node("receiver")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        self._latencies_ms: list[float] = []
+        self._clock = self._node.get_clock()
+        self._node.create_subscription(TwistStamped, "cmd_vel_raw", self._receive, COMMAND_QOS)
+
+    def _receive(self, message) -> None:
+        now_ns = self._clock.now().nanoseconds
+        stamp = message.header.stamp
+        # The watchdog's zeros answer no frame.
+        if message.twist.linear.x or message.twist.angular.z:
+            self._latencies_ms.append((now_ns - stamp.sec * 10**9 - stamp.nanosec) * 1e-6)
+
+    def spin(self, seconds: float) -> list[float]:
+        """Receive for so long and return the latencies."""
+        self._latencies_ms = []
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self._executor.spin_once(timeout_sec=0.05)
+        return self._latencies_ms
+
+    def wait_for_first(self, limit_s: float, processes, log) -> None:
+        """Wait for the first command."""
+        end_s = time.monotonic() + limit_s
+        while not self.spin(0.2):
+            if time.monotonic() > end_s or any(p.poll() is not None for p in processes):
+                log.seek(0)
+                raise SystemExit(f"no command within {limit_s:g} s\n{log.read()}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("bench_output/latency.json"))
+    parser.add_argument("--seconds", type=float, default=15.0, help="a run of one setting")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each setting, in turn")
+    parser.add_argument(
+        "--part", choices=("source", "numpy_builder", "echo"), help=argparse.SUPPRESS
+    )
+    arguments, _ = parser.parse_known_args(argv)
+    if arguments.part is not None:
+        globals()[arguments.part]()
+        return 0
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
+    actor = ["-m", "tractor_inference.sac_actor_node"]
+    settings = [
+        Setting("two_processes", [["-m", "tractor_inference.bev_builder_node"], actor]),
+        Setting("one_process", [["-m", "tractor_inference.drive_node"]]),
+        Setting("numpy_builder", [[str(HERE / "latency.py"), "--part", "numpy_builder"], actor]),
+    ]
+    settings.append(Setting("echo", [[str(HERE / "latency.py"), "--part", "echo"]]))
+    receiver = Receiver()
+    for number in range(arguments.rounds):
+        for setting in settings:
+            setting.run(arguments.seconds, receiver)
+            print(f"measured {setting.name}, round {number + 1}", file=sys.stderr)
+    rows = [setting.figures() for setting in settings]
+    p50 = {row["name"]: row["p50_ms"] for row in rows}
+    result = {
+        "results": rows,
+        "ratios": {
+            "numpy_vs_two_processes": p50["numpy_builder"] / p50["two_processes"],
+            "two_vs_one_process": p50["two_processes"] / p50["one_process"],
+        },
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{'setting':15} {'p50':>7} {'p99':>7} ms  commands for depth frames")
+    for row in rows:
+        print(
+            f"{row['name']:15} {row['p50_ms']:7.2f} {row['p99_ms']:7.2f}     "
+            f"{row['commands']} for {row['depth_frames']}"
+        )
+    for name, value in result["ratios"].items():
+        print(f"  {name:28} {value:6.2f}")
+    print(f"wrote {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

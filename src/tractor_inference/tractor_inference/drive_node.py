@@ -1,0 +1,31 @@
+"""drive: bev_builder and sac_actor in one process, the grid handed over by a direct call.
+
+Both keep their names, parameters, life cycles and topics; the grid's topic is served only while
+somebody subscribes. It saves the way through the middleware, and a failure of one ends both.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .bev_builder_node import BevBuilderNode
+from .ros_node import run
+from .sac_actor_node import SacActorNode
+
+
+def main() -> None:
+    """Run both nodes."""
+    actors: list[SacActorNode] = []
+
+    def make_actor() -> SacActorNode:
+        actors.append(SacActorNode(direct=True))
+        return actors[0]
+
+    def make_builder() -> BevBuilderNode:
+        return BevBuilderNode(take_grid=actors[0].take_grid)
+
+    sys.exit(run(make_actor, make_builder))
+
+
+if __name__ == "__main__":
+    main()
