@@ -181,7 +181,7 @@ class References:
         """Return the implementations that there are, for frames like this one."""
         if not hasattr(self, "_c"):
             return {}
-        g = geometry(contract, robot, limits, scan, depth)
+        g = geometry(contract, robot, limits, depth)
         height, width = depth.pixels.shape
         row, above = g.rows[0], g.rows[2]
         nearest, farthest, lowest, highest = g.limits
@@ -226,7 +226,7 @@ def implementations(depth, scan, contract, robot, limits, references):
         BevBuilder(contract, body, limits, kernel)
         for body, kernel in ((robot, "numba"), (robot, "opencv"), (turned, "numba"))
     )
-    g = geometry(contract, robot, limits, scan, depth)
+    g = geometry(contract, robot, limits, depth)
     tables, opencv = NumbaKernel(g), OpenCvKernel(g)
     opencv._make_tables(depth.pixels.dtype)
     out = np.zeros((g.cells, g.cells, 2), np.float32)
@@ -378,7 +378,7 @@ def main(argv: list[str] | None = None) -> int:
         for scene, pixels in scenes(shape, intrinsics, robot.camera.z).items():
             depth = DepthImage(pixels, intrinsics)
             calls = implementations(depth, scan, contract, robot, limits, references)
-            check(calls, geometry(contract, robot, limits, scan, depth).footprint)
+            check(calls, geometry(contract, robot, limits, depth).footprint)
             figures = measure(calls, arguments.rounds)
             rows += [{"name": n, "size": size, "scene": scene, **f} for n, f in figures.items()]
             print(f"measured {size} {scene}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The grid against a slow float64 oracle, and its axes pinned by single cells."""
 
+import array
 import dataclasses
 import math
 import os
@@ -229,7 +230,7 @@ def sensor_message(rng, size, metres, big_endian, padding):
     rows[:, : size[1] * stored.itemsize] = stored.view(np.uint8)
     return SimpleNamespace(
         height=size[0], width=size[1], step=rows.shape[1], is_bigendian=int(big_endian),
-        encoding="32FC1" if metres else "16UC1", data=rows.tobytes(),
+        encoding="32FC1" if metres else "16UC1", data=array.array("B", rows.tobytes()),
     )  # fmt: skip
 
 

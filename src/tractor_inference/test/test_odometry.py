@@ -77,8 +77,8 @@ def test_a_pause_of_the_odometry_is_not_bridged():
 @pytest.mark.parametrize(
     "after",
     [
-        OdometrySample(S + S // 50, 9.0, 0.0, 0.0, 0.1, 0.0),
-        OdometrySample(S + S // 50, 0.1, 0.0, 2.0, 0.1, 0.0),
+        OdometrySample(S + S // 50, 0.25, 0.0, 0.0, 0.1, 0.0),
+        OdometrySample(S + S // 50, 0.1, 0.0, -0.5, 0.1, 0.0),
         OdometrySample(S // 2, 0.05, 0.0, 0.0, 0.1, 0.0),
     ],
     ids=["position jumps", "heading jumps", "clock goes back"],

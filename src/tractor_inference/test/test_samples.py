@@ -136,23 +136,113 @@ def sampler(folder, **values):
     return Sampler(SamplerParameters(calibration_dir=str(folder), **values), CONTRACT)
 
 
-def test_sampling_stops_when_the_folder_holds_enough_also_after_a_restart(tmp_path):
+def drawn_from(keeper, frames):
+    """Offer frames one after the other, each when the one before is dealt with."""
+    for one in frames:
+        keeper.offer(one)
+        keeper._queue.join()
+
+
+def at(lidar_min):
+    """A frame that differs from others by its distance only."""
+    return Sample(np.zeros(CONTRACT.bev_shape, np.float32), np.array(
+        [lidar_min, 0, 0, 0, 0, 0], np.float32), 7)  # fmt: skip
+
+
+def distances(folder):
+    return sorted(float(samples.read(f, CONTRACT).proprio[0]) for f in samples.list_files(folder))
+
+
+def test_first_stops_when_the_folder_holds_enough_also_after_a_restart(tmp_path):
     for _ in range(2):
-        keeper = sampler(tmp_path, sample_probability=1.0, sample_keep=5)
-        for _ in range(6):
-            keeper.offer(frame())
+        keeper = sampler(tmp_path, sample_probability=1.0, sample_keep=5, sample_retention="first")
+        drawn_from(keeper, [frame() for _ in range(6)])
         keeper.close()
-        assert 5 <= len(samples.list_files(tmp_path)) <= 6
+        assert len(samples.list_files(tmp_path)) == 5
+
+
+def test_coverage_keeps_what_is_least_alike_however_late_it_comes(tmp_path):
+    keeper = sampler(tmp_path, sample_probability=1.0, sample_keep=3)
+    drawn_from(keeper, [at(2.0 + 0.001 * i) for i in range(20)])
+    drawn_from(keeper, [at(0.0), at(4.0)])
+    drawn_from(keeper, [at(2.0 + 0.001 * i) for i in range(20)])
+    keeper.close()
+    kept = distances(tmp_path)
+    assert len(kept) == 3 and keeper.kept == 3
+    assert kept[0] == 0.0 and kept[2] == 4.0
+
+
+def test_reservoir_keeps_a_uniform_choice(tmp_path):
+    late = 0
+    for seed in range(12):
+        folder = tmp_path / str(seed)
+        keeper = sampler(
+            folder, sample_probability=1.0, sample_keep=4, seed=seed, sample_retention="reservoir"
+        )
+        drawn_from(keeper, [at(0.1 * i) for i in range(24)])
+        keeper.close()
+        assert len(distances(folder)) == 4
+        late += sum(d > 1.15 for d in distances(folder))
+    # Half of 48 are expected in the later half; 10 is four standard deviations below.
+    assert 10 < late < 38
+
+
+@pytest.mark.parametrize("retention", sampler_module.RETENTIONS)
+def test_what_was_there_before_and_snapshots_are_never_removed(tmp_path, retention):
+    settings = dict(sample_probability=1.0, sample_keep=2, sample_retention=retention)
+    before = sampler(tmp_path, **settings)
+    drawn_from(before, [at(1.0), at(1.1)])
+    before.close()
+    old = {*samples.list_files(tmp_path)}
+    assert len(old) == 2
+    keeper = sampler(tmp_path, **settings)
+    snapshot = keeper.save(at(1.05)).result(10)
+    drawn_from(keeper, [at(0.2 * i) for i in range(20)])
+    keeper.close()
+    left = {*samples.list_files(tmp_path)}
+    assert old | {snapshot} <= left
+    assert len(left) <= 2 + 1 + 2
+    sessions = {samples.read(f, CONTRACT).session for f in old}
+    assert sessions == {before.session} and before.session
+    assert samples.read(snapshot, CONTRACT).origin == "snapshot"
+    for new in left - old - {snapshot}:
+        sample = samples.read(new, CONTRACT)
+        assert (sample.session, sample.origin) == (keeper.session, "drawn")
+
+
+def test_a_new_session_adds_only_what_the_folder_does_not_have(tmp_path):
+    first = sampler(tmp_path, sample_probability=1.0, sample_keep=8)
+    drawn_from(first, [at(0.5 * i) for i in range(8)])
+    first.close()
+    second = sampler(tmp_path, sample_probability=1.0, sample_keep=8)
+    drawn_from(second, [at(0.5 * i + 0.05) for i in range(8)])
+    assert len(samples.list_files(tmp_path)) == 8
+    crowded = Sample(np.ones(CONTRACT.bev_shape, np.float32), at(1.0).proprio, 7)
+    drawn_from(second, [crowded])
+    second.close()
+    assert len(samples.list_files(tmp_path)) == 9
+
+
+def test_the_operator_hears_what_is_missing(tmp_path):
+    keeper = sampler(tmp_path, sample_probability=1.0, sample_keep=10)
+    drawn_from(keeper, [at(0.3), at(0.31)])
+    assert "near obstacles: 2" in keeper.lacking
+    assert "turning left, at speed: 0" in keeper.lacking
+    drawn_from(keeper, [at(0.32)])
+    keeper.close()
+    assert "near obstacles" not in keeper.lacking
 
 
 def test_sampling_probability_is_that_of_the_parameter(tmp_path):
-    keeper = sampler(tmp_path, sample_probability=0.1, sample_keep=10**6)
-    drawn = []
-    keeper._submit = lambda sample: drawn.append(sample) or object()
+    keeper = sampler(tmp_path, sample_probability=0.1, sample_keep=0)
+    count = 0
     for _ in range(10_000):
+        before = keeper._queue.unfinished_tasks + keeper.dropped
         keeper.offer(frame)
+        count += keeper._queue.unfinished_tasks + keeper.dropped != before
+    assert 850 < count < 1150
+    keeper._queue.queue.clear()
     keeper.close()
-    assert 850 < len(drawn) < 1150
 
 
 def test_snapshot_is_saved_whatever_the_limit(tmp_path):

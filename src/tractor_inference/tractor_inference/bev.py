@@ -140,7 +140,7 @@ class Motion(NamedTuple):
 
 STILL = Motion(0.0, 0.0, 0.0)
 # A depth of zero says that there is none (REP-118), whatever the lower limit.
-LEAST_DEPTH = 1e-6
+LEAST_DEPTH_UNITS = 1e-6
 
 
 class ScanMotion(NamedTuple):
@@ -214,8 +214,6 @@ class Geometry:
         limits: smallest and largest depth in stored units, lowest and highest point above the
             camera in metres.
         min_points, close_gaps: see BevParameters.
-        beams: (2, n) float64, direction of each beam in the plane of base_link.
-        lidar: x and y of the LiDAR in base_link, smallest and largest range, m.
         footprint: first and past-the-last row, then column, of the cells under the rover.
     """
 
@@ -229,15 +227,35 @@ class Geometry:
     limits: tuple[float, float, float, float]
     min_points: int
     close_gaps: bool
-    beams: NDArray[np.float64]
-    lidar: tuple[float, float, float, float]
     footprint: tuple[int, int, int, int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Beams:
+    """All that turns the ranges of a scan into points.
+
+    Attributes:
+        directions: (2, n) float64, of each beam in the plane of base_link.
+        lidar: x and y of the LiDAR in base_link, smallest and largest range, m.
+    """
+
+    directions: NDArray[np.float64]
+    lidar: tuple[float, float, float, float]
+
+
+def beams_of(robot: Robot, scan: Scan) -> Beams:
+    """Return the beams of scans with these angles and limits."""
+    angles = scan.angles_rad
+    directions = robot.lidar.rotation[:2, :2] @ np.stack([np.cos(angles), np.sin(angles)])
+    nearest_m = max(scan.range_min_m, robot.lidar_min_range_m)
+    lidar = (robot.lidar.x, robot.lidar.y, float(nearest_m), float(scan.range_max_m))
+    return Beams(np.ascontiguousarray(directions), lidar)
+
+
 def geometry(
-    contract: Contract, robot: Robot, parameters: BevParameters, scan: Scan, depth: DepthImage
+    contract: Contract, robot: Robot, parameters: BevParameters, depth: DepthImage
 ) -> Geometry:
-    """Return the geometry for frames of the size and intrinsics of these two."""
+    """Return the geometry for images of this size and these intrinsics."""
     cells, res = contract.grid_cells, contract.resolution_m
     half = contract.grid_extent_m / 2.0
     height, width = depth.pixels.shape
@@ -245,7 +263,6 @@ def geometry(
     rays = pixel_rays((height, 2), depth.intrinsics, robot.camera) * depth.metres_per_unit
     rays[:2] /= res
     camera, scale = robot.camera, depth.metres_per_unit
-    angles = scan.angles_rad
     inside = np.abs(half - (np.arange(cells) + 0.5) * res)
     covered = [np.flatnonzero(inside <= m) for m in (robot.half_length_m, robot.half_width_m)]
     rows, columns = ((int(c[0]), int(c[-1]) + 1) if c.size else (0, 0) for c in covered)
@@ -258,20 +275,13 @@ def geometry(
         row0=(half - camera.x) / res,
         column0=(half - camera.y) / res,
         limits=(
-            max(parameters.depth_min_m / scale, LEAST_DEPTH),
+            max(parameters.depth_min_m / scale, LEAST_DEPTH_UNITS),
             parameters.depth_max_m / scale,
             parameters.obstacle_min_height_m - camera.z,
             parameters.obstacle_max_height_m - camera.z,
         ),
         min_points=parameters.min_points,
         close_gaps=parameters.close_gaps,
-        beams=robot.lidar.rotation[:2, :2] @ np.stack([np.cos(angles), np.sin(angles)]),
-        lidar=(
-            robot.lidar.x,
-            robot.lidar.y,
-            max(scan.range_min_m, robot.lidar_min_range_m),
-            scan.range_max_m,
-        ),
         footprint=(*rows, *columns),
     )
 
@@ -284,6 +294,7 @@ class Kernel(Protocol):
     def draw(
         self,
         pixels: NDArray,
+        beams: Beams,
         ranges_m: NDArray[np.float32],
         motion: ScanMotion,
         scan_value: float,
@@ -337,8 +348,10 @@ class BevBuilder:
         self.robot = robot
         self._parameters = parameters
         self._make_kernel = load_kernel(kernel)
-        self._key: tuple | None = None
+        self._image_key: tuple | None = None
+        self._scan_key: tuple | None = None
         self._kernel: Kernel
+        self._beams: Beams
         _, rows, cols = contract.bev_shape
         self.use_memory(np.zeros((rows, cols, len(contract.grid_channels)), np.float32))
 
@@ -349,7 +362,7 @@ class BevBuilder:
 
     @parameters.setter
     def parameters(self, updated: BevParameters) -> None:
-        self._parameters, self._key = updated, None
+        self._parameters, self._image_key = updated, None
 
     def use_memory(self, grid: NDArray[np.float32]) -> None:
         """Draw from now on into this memory, (cells, cells, 2) float32, row-major."""
@@ -373,17 +386,21 @@ class BevBuilder:
             occupied, in between a LiDAR cell that fades. A view of channels-last memory, which is
             what the NPU reads, valid until the next call.
         """
-        key = (
-            depth.pixels.shape, depth.metres_per_unit, depth.intrinsics,
+        # Apart, because some LiDARs give another number of beams each turn.
+        image_key = (depth.pixels.shape, depth.metres_per_unit, depth.intrinsics)
+        if image_key != self._image_key:
+            self._kernel = self._make_kernel(
+                geometry(self.contract, self.robot, self._parameters, depth)
+            )
+            self._image_key = image_key
+        scan_key = (
             len(scan.ranges_m), scan.angle_min_rad, scan.angle_increment_rad,
             scan.range_min_m, scan.range_max_m,
         )  # fmt: skip
-        if key != self._key:
-            self._kernel = self._make_kernel(
-                geometry(self.contract, self.robot, self._parameters, scan, depth)
-            )
-            self._key = key
+        if scan_key != self._scan_key:
+            self._beams = beams_of(self.robot, scan)
+            self._scan_key = scan_key
         decay_s = self._parameters.scan_decay_s
         value = math.exp(-max(0.0, scan_age_s) / decay_s) if decay_s > 0.0 else 1.0
-        self._kernel.draw(depth.pixels, scan.ranges_m, motion, value, self._grid)
+        self._kernel.draw(depth.pixels, self._beams, scan.ranges_m, motion, value, self._grid)
         return self._grid.transpose(2, 0, 1)

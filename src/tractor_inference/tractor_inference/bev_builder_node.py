@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from nav_msgs.msg import OccupancyGrid, Odometry
 from numpy.typing import NDArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
 from . import messages
@@ -22,6 +23,8 @@ from .parameters import param
 from .ros_node import SENSOR_QOS, ManagedNode, run, steady_s
 
 COSTS_KEPT = 1000
+# Reliable, because RViz asks for that; who asks for best effort is served as well.
+VIEW_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +57,15 @@ class BevBuilderNode(ManagedNode):
             "bev_builder", BuilderParameters, inputs=("scan", "depth"), optional=("odom",)
         )
         self._take_grid = take_grid
-        self._published = 0
-        self._held_scans = 0
-        self._costs_ms: deque[float] = deque(maxlen=COSTS_KEPT)
 
     def set_up(self) -> None:
         """Create publishers and subscriptions; compile the kernel."""
+        self._grids = 0
+        self._grids_of_held_scans = 0
+        self._costs_ms: deque[float] = deque(maxlen=COSTS_KEPT)
         self._scan: Scan | None = None
+        self._sweep_ns = 0
+        self._stamped_late = False
         self._scan_stamp: Any = None
         self._intrinsics: Intrinsics | None = None
         self._camera_problem = "camera_info never received"
@@ -70,7 +75,7 @@ class BevBuilderNode(ManagedNode):
         self._make_builder()
         self._publisher = self.advertise(Image, "bev", SENSOR_QOS)
         self._views = [
-            self.advertise(OccupancyGrid, f"bev/{name}", SENSOR_QOS)
+            self.advertise(OccupancyGrid, f"bev/{name}", VIEW_QOS)
             for name in self.contract.grid_channels
         ]
         self.subscribe(LaserScan, "scan", self._on_scan)
@@ -96,6 +101,24 @@ class BevBuilderNode(ManagedNode):
         scan = self.receive("scan", messages.scan_from_message, message, mounting="lidar_pose")
         if scan is not None:
             self._scan, self._scan_stamp = scan, message.header.stamp
+            self._sweep_ns = self._sweep_of(scan, message)
+
+    def _sweep_of(self, scan: Scan, message: LaserScan) -> int:
+        """Return ns from the first to the last beam; 0 where the stamp is not the first's.
+
+        Some drivers stamp a scan when they publish it: then the last beam would lie in the future.
+        """
+        sweep_ns = round(scan.time_increment_s * (len(scan.ranges_m) - 1) * 1e9)
+        now_ns = self.get_clock().now().nanoseconds
+        if messages.stamp_ns(message.header.stamp) + sweep_ns <= now_ns:
+            return sweep_ns
+        if not self._stamped_late:
+            self._stamped_late = True
+            self.get_logger().info(
+                "scan: its stamp is not the first beam's, for its last beam would lie in the "
+                "future; all beams are taken to be of the time of the stamp"
+            )
+        return 0
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         try:
@@ -113,6 +136,7 @@ class BevBuilderNode(ManagedNode):
     def _on_depth(self, message: Image) -> None:
         if not self.active:
             return
+        started_s = time.perf_counter()
         depth = self.receive("depth", self._depth_image, message, mounting="camera_pose")
         if depth is None:
             return
@@ -120,13 +144,12 @@ class BevBuilderNode(ManagedNode):
         if stale is not None or self._scan is None:
             self.warn("bev", f"no grid: {stale}")
             return
-        started_s = time.perf_counter()
         stamps = (self._scan_stamp, message.header.stamp)
         scan_ns, depth_ns = (messages.stamp_ns(stamp) for stamp in stamps)
         grid = self._builder.build(
             self._scan,
             depth,
-            self._scan_motion(self._scan, scan_ns, depth_ns),
+            self._scan_motion(scan_ns, depth_ns),
             (depth_ns - scan_ns) * 1e-9,
         )
         self._costs_ms.append((time.perf_counter() - started_s) * 1e3)
@@ -138,17 +161,16 @@ class BevBuilderNode(ManagedNode):
         for channel, view in zip(grid, self._views):
             if view.get_subscription_count():
                 self._publish_view(view, channel)
-        self._published += 1
+        self._grids += 1
 
-    def _scan_motion(self, scan: Scan, scan_ns: int, depth_ns: int) -> ScanMotion:
+    def _scan_motion(self, scan_ns: int, depth_ns: int) -> ScanMotion:
         """Return how the rover moved between scan and depth frame; held where nobody knows."""
-        last_ns = scan_ns + round(scan.time_increment_s * (len(scan.ranges_m) - 1) * 1e9)
         first = self._track.motion(scan_ns, depth_ns)
-        last = first if last_ns == scan_ns else self._track.motion(last_ns, depth_ns)
-        if first is None or last is None:
-            self._held_scans += 1
+        if first is None:
+            self._grids_of_held_scans += 1
             return HELD
-        return ScanMotion(first, last)
+        last = self._track.motion(scan_ns + self._sweep_ns, depth_ns)
+        return ScanMotion(first, first if last is None else last)
 
     def _publish_view(self, view: Any, channel: NDArray[np.float32]) -> None:
         message = OccupancyGrid()
@@ -166,25 +188,27 @@ class BevBuilderNode(ManagedNode):
                 f"found {pixels.shape[::-1]} (width, height)"
             )
         depth = DepthImage(pixels, self._intrinsics)
-        limit = self.parameters.min_valid_depth_fraction
-        if depth.valid_fraction < limit:
+        limit, found = self.parameters.min_valid_depth_fraction, depth.valid_fraction
+        if found < limit:
             raise SensorError(
-                f"depth: expected at least {limit:.0%} valid pixels, "
-                f"found {depth.valid_fraction:.1%}"
+                f"depth: expected at least {limit:.0%} valid pixels, found {found:.1%}"
             )
         return depth
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:
         """Return what is stale, and rates, ages, counters and the cost of a frame."""
-        problem = self.failure or self.input_problem(steady_s())
-        if problem is None and not self.active:
-            problem = "not active"
+        problem = self.failure or ("not active" if not self.active else None)
         values: dict[str, Any] = {
             "contract": self.contract.digest,
             "kernel": self.parameters.kernel,
-            "published": self._published,
-            "scans held without odometry": self._held_scans,
         }
+        if self.failure is not None:
+            return problem, values
+        values |= {
+            "grids": self._grids,
+            "grids of scans held without odometry": self._grids_of_held_scans,
+        }
+        problem = problem or self.input_problem(steady_s())
         if self._costs_ms:
             p50, p99 = np.percentile(list(self._costs_ms), [50, 99])
             values |= {"cost p50 ms": f"{p50:.3f}", "cost p99 ms": f"{p99:.3f}"}

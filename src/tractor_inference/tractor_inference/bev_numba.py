@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .bev import HELD, Geometry, ScanMotion
+from .bev import HELD, Beams, Geometry, ScanMotion
 
 # Pixels that are no obstacle get a target behind the grid, with one bit that no cell has. Each lane
 # has one of its own: a single one would make every count wait for the one before.
@@ -37,10 +37,9 @@ def load() -> type[NumbaKernel]:
 
     A cache that cannot be written or read, after a power cut for instance, is done without.
     """
-    if not hasattr(NumbaKernel, "compiled"):
+    if NumbaKernel.compiled is None:
         try:
-            NumbaKernel.compiled = njit(cache=True, **OPTIONS)(_draw)
-            _try_out()
+            _try_out(njit(cache=True, **OPTIONS)(_draw))
         except Exception as error:  # pickle raises anything on damaged files
             log.warning(
                 "the compiled grid cannot be kept in numba's cache (%s: %s), which makes every "
@@ -48,37 +47,38 @@ def load() -> type[NumbaKernel]:
                 type(error).__name__,
                 error,
             )
-            NumbaKernel.compiled = njit(**OPTIONS)(_draw)
-            _try_out()
+            _try_out(njit(**OPTIONS)(_draw))
     return NumbaKernel
 
 
-def _try_out() -> None:
-    """Draw a pixel of either depth type, so that nothing is compiled while driving."""
+def _try_out(compiled: Callable[..., None]) -> None:
+    """Draw a pixel of either depth type, so that nothing is compiled while driving; then use it."""
     geometry = Geometry(
         cells=16, resolution_m=0.1, width=1, rows=np.zeros((3, 1)), slopes=np.zeros(3),
         row0=0.0, column0=0.0, limits=(0.1, 1.0, 0.0, 1.0), min_points=1, close_gaps=False,
-        beams=np.zeros((2, 1)), lidar=(0.0, 0.0, 0.0, 1.0), footprint=(0, 0, 0, 0),
+        footprint=(0, 0, 0, 0),
     )  # fmt: skip
+    beams = Beams(np.zeros((2, 1)), (0.0, 0.0, 0.0, 1.0))
     out, no_ranges = np.zeros((16, 16, 2), np.float32), np.zeros(1, np.float32)
     for kind in (np.uint16, np.float32):
         pixels = np.zeros((1, 1), kind)
-        NumbaKernel(geometry).draw(pixels, no_ranges, HELD, 1.0, out)
+        NumbaKernel(geometry, compiled).draw(pixels, beams, no_ranges, HELD, 1.0, out)
+    NumbaKernel.compiled = staticmethod(compiled)
 
 
 class NumbaKernel:
-    """Draws frames of one geometry; see bev.Kernel. Needs `load` first."""
+    """Draws frames of one geometry; see bev.Kernel."""
 
-    compiled: ClassVar[Callable[..., None]]
+    compiled: ClassVar[Any] = None
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, compiled: Any = None) -> None:
         g = geometry
+        self._compiled = compiled or NumbaKernel.compiled or load().compiled
         spare = 1 << (g.cells * g.cells - 1).bit_length()
         kind = np.dtype(np.uint16 if spare + SPARE_LANES <= 2**16 else np.uint32)
         self._rows = g.rows.astype(np.float32)
         self._camera = np.array([g.row0, g.column0, *g.slopes, *g.limits], np.float32)
-        self._beams = np.ascontiguousarray(g.beams)
-        self._lidar = np.array([*g.lidar, g.cells / 2.0, 1.0 / g.resolution_m])
+        self._centre, self._cells_per_m = g.cells / 2.0, 1.0 / g.resolution_m
         self._plan = np.array([g.cells, spare, g.min_points, g.close_gaps, *g.footprint])
         self._spare_bits = np.full(8 // kind.itemsize, spare, kind).view(np.uint64)[0]
         self._counts = np.zeros(spare + SPARE_LANES, np.int32)
@@ -87,16 +87,18 @@ class NumbaKernel:
     def draw(
         self,
         pixels: NDArray,
+        beams: Beams,
         ranges_m: NDArray[np.float32],
         motion: ScanMotion,
         scan_value: float,
         out: NDArray[np.float32],
     ) -> None:
         """Draw a frame of the geometry's size; an occupied LiDAR cell gets `scan_value`."""
-        NumbaKernel.compiled(
+        lidar = (*beams.lidar, self._centre, self._cells_per_m)
+        self._compiled(
             pixels, self._rows, self._camera, self._plan, self._spare_bits, self._counts,
             self._targets, self._targets.view(np.uint64),
-            ranges_m, self._beams, self._lidar, motion.first, motion.last, scan_value,
+            ranges_m, beams.directions, lidar, motion.first, motion.last, scan_value,
             out, out.reshape(-1).view(np.uint64),
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .bev import Geometry, ScanMotion, moved
+from .bev import Beams, Geometry, ScanMotion, moved
 
 # Metres of height a millimetre of depth; over any depth that is a hair.
 LEVEL = 1e-12
@@ -24,6 +24,7 @@ class OpenCvKernel:
     def draw(
         self,
         pixels: NDArray,
+        beams: Beams,
         ranges_m: NDArray[np.float32],
         motion: ScanMotion,
         scan_value: float,
@@ -34,7 +35,7 @@ class OpenCvKernel:
             self._make_tables(pixels.dtype)
             self._ready = True
         out[:, :, 0] = 0.0
-        rows, cols = self._beam_cells(ranges_m, motion)
+        rows, cols = self._beam_cells(beams, ranges_m, motion)
         out[rows, cols, 0] = scan_value
         out[:, :, 1] = self._occupied(pixels)
         top, bottom, left, right = self._geometry.footprint
@@ -94,13 +95,16 @@ class OpenCvKernel:
         return occupied
 
     def _beam_cells(
-        self, ranges_m: NDArray[np.float32], motion: ScanMotion
+        self, beams: Beams, ranges_m: NDArray[np.float32], motion: ScanMotion
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         g = self._geometry
-        x_lidar, y_lidar, range_min_m, range_max_m = g.lidar
+        x_lidar, y_lidar, range_min_m, range_max_m = beams.lidar
         measured = (ranges_m >= range_min_m) & (ranges_m <= range_max_m)
         r = ranges_m[measured].astype(np.float64)
-        x, y = x_lidar + r * g.beams[0, measured], y_lidar + r * g.beams[1, measured]
+        x, y = (
+            x_lidar + r * beams.directions[0, measured],
+            y_lidar + r * beams.directions[1, measured],
+        )
         half = g.cells * g.resolution_m / 2.0
         cells = np.floor((half - np.stack(moved(x, y, measured, motion))) / g.resolution_m)
         rows, cols = cells[:, ((cells >= 0) & (cells < g.cells)).all(axis=0)].astype(np.intp)

@@ -7,7 +7,7 @@ for choosing; `regions` names in words where it lies, for people.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ def nearest_distances(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclasses.dataclass
 class _Member:
-    key: Hashable
+    key: Any
     fixed: bool
 
 
@@ -132,15 +132,15 @@ class CoverageSet:
         return len(self._members)
 
     @property
-    def keys(self) -> list[Hashable]:
+    def keys(self) -> list[Any]:
         """The keys of all members, in no order that means anything."""
         return [member.key for member in self._members]
 
-    def fix(self, key: Hashable, point: NDArray[np.float32]) -> None:
+    def fix(self, key: Any, point: NDArray[np.float32]) -> None:
         """Add a member that is never replaced."""
         self._append(_Member(key, fixed=True), point)
 
-    def offer(self, key: Hashable, point: NDArray[np.float32]) -> tuple[bool, Hashable | None]:
+    def offer(self, key: Any, point: NDArray[np.float32]) -> tuple[bool, Any]:
         """Consider a candidate.
 
         Args:
@@ -171,7 +171,7 @@ class CoverageSet:
         self._between = None
         return True, replaced
 
-    def remove(self, key: Hashable) -> None:
+    def remove(self, key: Any) -> None:
         """Forget a member whose frame is gone; unknown keys are ignored."""
         for i, member in enumerate(self._members):
             if member.key == key:

@@ -6,15 +6,15 @@ import bisect
 import dataclasses
 import math
 
-from .bev import Motion
+from .bev import STILL, Motion
 
 KEEP_S = 2.0
 # How far the twist of the last message may carry on; farther, slip and turns make it a guess.
 REACH_S = 0.1
 # A longer pause between two messages hides what happened in between.
 MAX_GAP_S = 0.5
-# Nothing with tracks moves like this: the odometry was reset.
-RESET_M_S, RESET_RAD_S = 5.0, 20.0
+# No message is so far from where the last twist leads: the odometry was reset.
+RESET_M, RESET_RAD = 0.1, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +53,10 @@ class OdometryTrack:
             seconds = (sample.stamp_ns - last.stamp_ns) * 1e-9
             if seconds == 0.0:
                 return
-            way_m = math.hypot(sample.x_m - last.x_m, sample.y_m - last.y_m)
-            turn_rad = abs(_wrapped(sample.yaw_rad - last.yaw_rad))
-            reset = way_m > RESET_M_S * seconds or turn_rad > RESET_RAD_S * seconds
-            if seconds < 0.0 or reset:
+            x_m, y_m, yaw_rad = last.carried(min(seconds, MAX_GAP_S))
+            off_m = math.hypot(sample.x_m - x_m, sample.y_m - y_m)
+            off_rad = abs(_wrapped(sample.yaw_rad - yaw_rad))
+            if seconds < 0.0 or off_m > RESET_M or off_rad > RESET_RAD:
                 self._samples.clear()
                 self._stamps_ns.clear()
         self._samples.append(sample)
@@ -88,7 +88,7 @@ class OdometryTrack:
     def motion(self, from_ns: int, to_ns: int) -> Motion | None:
         """Return how base_link moved from one stamp to another, or None where it is not known."""
         if from_ns == to_ns:
-            return Motion(0.0, 0.0, 0.0)
+            return STILL
         then, now = self.pose(from_ns), self.pose(to_ns)
         if then is None or now is None:
             return None

@@ -6,6 +6,7 @@ Imported by nodes only; nothing else of the suite needs ROS.
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import logging
 import math
 import os
@@ -67,6 +68,8 @@ WARNING_PERIOD_S = 2.0
 # A model or device that cannot be opened is tried again with delays that double up to the second.
 RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 10.0
 EXIT_LIMIT_S = 2.0
+# Longer than the sampler takes to give up on a disk.
+CLOSE_LIMIT_S = 5.0
 # Set by SIGINT and SIGTERM; whatever waits looks at it.
 ENDING = threading.Event()
 _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
@@ -152,7 +155,9 @@ class SuiteNode:
         self._diagnostics = Node.create_publisher(self, DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=STEADY)
         package_log = logging.getLogger(__package__)
-        package_log.addHandler(_RosLogHandler(self))
+        # One for the process: with two nodes in it each record would come twice.
+        if not any(isinstance(handler, _RosLogHandler) for handler in package_log.handlers):
+            package_log.addHandler(_RosLogHandler(self))
         package_log.setLevel(logging.INFO)
         return self.parameters
 
@@ -218,7 +223,7 @@ class ManagedNode(SuiteNode, LifecycleNode):
         self.monitors: dict[str, InputMonitor] = {}
         self._inputs = dict.fromkeys(inputs, True) | dict.fromkeys(optional, False)
         self._tf: TfMounting | None = None
-        self._mounted: set[str] = set()
+        self._mounted: dict[str, str] = {}
         self._interfaces: list[Callable[[], Any]] = []
         self._retry_delay_s = RETRY_DELAY_S
         self._retry: Any = None
@@ -240,7 +245,7 @@ class ManagedNode(SuiteNode, LifecycleNode):
     def advertise(self, kind: type, topic: str, qos: QoSProfile) -> Any:
         """Return a publisher that is silent while the node is not active."""
         publisher = self.create_lifecycle_publisher(kind, topic, qos)
-        self._interfaces.append(partial(self.destroy_publisher, publisher))
+        self._interfaces.append(partial(self.destroy_lifecycle_publisher, publisher))
         return publisher
 
     def serve(self, kind: type, name: str, callback: Callable) -> None:
@@ -260,7 +265,7 @@ class ManagedNode(SuiteNode, LifecycleNode):
         clock_ns = self.get_clock().now().nanoseconds
         try:
             if mounting:
-                self._mount(mounting, message.header.frame_id)
+                self._mount(mounting, message.header.frame_id, monitor)
             value = convert(message)
             header = message.header
             if monitor.accept(header.frame_id, stamp_ns(header.stamp), clock_ns, steady_s()):
@@ -270,14 +275,15 @@ class ManagedNode(SuiteNode, LifecycleNode):
         self.warn(name, monitor.last_rejection)
         return None
 
-    def _mount(self, field: str, frame_id: str) -> None:
-        """Take a sensor's pose from TF once, when its frame is known."""
-        if self._tf is None or field in self._mounted:
+    def _mount(self, field: str, frame_id: str, monitor: InputMonitor) -> None:
+        """Take a sensor's pose from TF, until a message of that frame was accepted."""
+        # The monitor refuses other frames than the first accepted one; their poses are not wanted.
+        if self._tf is None or self._mounted.get(field) == frame_id or monitor.received:
             return
         pose = self._tf.pose(frame_id, optical=field == "camera_pose")
         changes: dict[str, Any] = {field: pose}
         self.robot = dataclasses.replace(self.robot, **changes)
-        self._mounted.add(field)
+        self._mounted[field] = frame_id
         numbers = ", ".join(f"{value:.3f}" for value in pose)
         self.get_logger().info(f"{field} from TF, frame {frame_id!r}: [{numbers}]")
         self.on_mounting()
@@ -324,6 +330,9 @@ class ManagedNode(SuiteNode, LifecycleNode):
             destroy()
         self._interfaces = []
         self.release()
+        if self._tf is not None:
+            self._tf.close()
+            self._tf = None
         self.failure = "not configured"
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
@@ -335,7 +344,7 @@ class ManagedNode(SuiteNode, LifecycleNode):
             name: InputMonitor(name, limit_s, required) for name, required in self._inputs.items()
         }
         try:
-            if self.robot.use_tf and self._tf is None:
+            if self.robot.use_tf:
                 self._tf = TfMounting(self)
             self._mounted.clear()
             self.set_up()
@@ -397,6 +406,10 @@ class TfMounting:
         self._error = tf2_ros.TransformException
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._listener.unregister()
 
     def pose(self, frame_id: str, optical: bool) -> tuple[float, ...]:
         """Return x, y, z, roll, pitch, yaw of a sensor in base_link.
@@ -470,10 +483,13 @@ def run(*make_nodes: Callable[[], Any]) -> int:
                 executor.spin_once(timeout_sec=0.1)
             except RCLError as error:
                 # rclpy raises where a life-cycle request does not fit the state; the node lives on.
-                nodes[0].get_logger().error(f"request refused: {error}")
+                rclpy.logging.get_logger(__package__).error(f"request refused: {error}")
     finally:
+        # What hangs while it closes is shown, and does not keep the process.
+        faulthandler.dump_traceback_later(CLOSE_LIMIT_S, exit=True)
         for node in nodes:
             node.close()
+        faulthandler.cancel_dump_traceback_later()
         # The last command is sent and the samples are written: a request still under way, or a
         # middleware that hangs while it ends, is not waited for.
         ended = threading.Timer(EXIT_LIMIT_S, os._exit, (0 if sys.exc_info()[0] is None else 1,))

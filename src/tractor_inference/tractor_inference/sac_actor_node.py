@@ -384,6 +384,8 @@ class SacActorNode(ManagedNode):
         values |= self.describe_inputs()
         if sampler is not None:
             values |= {"samples kept": sampler.kept, "samples dropped": sampler.dropped}
+            if sampler.lacking:
+                values["samples lacking"] = sampler.lacking
             if sampler.error is not None:
                 values["sampling"] = sampler.error
         if self._latencies_ms:

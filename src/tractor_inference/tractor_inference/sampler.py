@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import itertools
 import logging
+import os
 import queue
 import random
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
-from . import samples
+from . import coverage, samples
 from .contract import Contract
-from .errors import TractorError
+from .coverage import CoverageSet
+from .errors import SampleError, TractorError
 from .parameters import param
 from .samples import Sample
 
@@ -21,6 +26,9 @@ log = logging.getLogger(__name__)
 
 RECOUNT_S = 10.0
 CLOSE_LIMIT_S = 2.0
+# A region with fewer samples is named to the operator.
+ENOUGH_IN_REGION = 3
+RETENTIONS = ("coverage", "reservoir", "first")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,41 +37,143 @@ class SamplerParameters:
 
     calibration_dir: str = param("Folder of the calibration samples.", "calibration_data")
     sample_probability: float = param(
-        "Probability that a frame is kept.", 0.1, minimum=0.0, maximum=1.0
+        "Probability that a frame is a candidate.", 0.1, minimum=0.0, maximum=1.0
     )
     sample_keep: int = param(
-        "Sampling stops when the folder holds so many.", 100, minimum=0, maximum=1_000_000
+        "Samples of a session that are kept, about.", 100, minimum=0, maximum=1_000_000
     )
+    sample_retention: str = param(
+        "Which candidates stay: those least alike, a uniform choice, or the first.",
+        RETENTIONS[0], choices=RETENTIONS,
+    )  # fmt: skip
     seed: int = param("Seed of the random choice.", 0, minimum=0)
 
 
-class Sampler:
-    """Draws frames with a fixed probability and writes them in a thread behind a bounded queue.
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """A sample in the folder, and the regions that it lies in."""
 
-    `offer` never blocks and never raises: when the queue is full the frame is dropped and counted.
-    A folder that cannot be written stops sampling with a warning, and is tried again after
-    RECOUNT_S; driving goes on. Files that are taken away make room for new ones.
+    path: Path
+    regions: tuple[str, ...]
+
+
+class _First:
+    """Takes candidates until there are enough, in this session and before."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._keys: set[int] = set()
+
+    def fix(self, key: int, sample: Sample) -> None:
+        self._keys.add(key)
+
+    def offer(self, key: int, sample: Sample) -> tuple[bool, int | None]:
+        if len(self._keys) >= self._keep:
+            return False, None
+        self._keys.add(key)
+        return True, None
+
+    def remove(self, key: int) -> None:
+        self._keys.discard(key)
+
+
+class _Reservoir:
+    """Keeps a uniform choice of all candidates of this session (Vitter, "Algorithm R", 1985)."""
+
+    def __init__(self, keep: int, rng: random.Random) -> None:
+        self._keep, self._random = keep, rng
+        self._keys: list[int] = []
+        self._offered = 0
+
+    def fix(self, key: int, sample: Sample) -> None:
+        pass
+
+    def offer(self, key: int, sample: Sample) -> tuple[bool, int | None]:
+        self._offered += 1
+        if len(self._keys) < self._keep:
+            self._keys.append(key)
+            return True, None
+        place = self._random.randrange(self._offered)
+        if place >= len(self._keys):
+            return False, None
+        replaced, self._keys[place] = self._keys[place], key
+        return True, replaced
+
+    def remove(self, key: int) -> None:
+        with contextlib.suppress(ValueError):
+            self._keys.remove(key)
+
+
+class _Coverage:
+    """Keeps the candidates that are least alike, among themselves and to what was there before."""
+
+    def __init__(self, keep: int, contract: Contract) -> None:
+        self._set, self._contract = CoverageSet(keep), contract
+
+    def fix(self, key: int, sample: Sample) -> None:
+        self._set.fix(key, coverage.embedding(sample.bev, sample.proprio, self._contract))
+
+    def offer(self, key: int, sample: Sample) -> tuple[bool, int | None]:
+        point = coverage.embedding(sample.bev, sample.proprio, self._contract)
+        return self._set.offer(key, point)
+
+    def remove(self, key: int) -> None:
+        self._set.remove(key)
+
+
+class Sampler:
+    """Draws frames with a fixed probability and keeps the best of them, in a thread.
+
+    `offer` never blocks and never raises: when the bounded queue is full the frame is dropped and
+    counted. A better candidate is written before the one it replaces is removed; only samples that
+    this session has drawn are ever removed, neither snapshots nor what was in the folder before. A
+    folder that cannot be written stops sampling with a warning, and is tried again after RECOUNT_S;
+    driving goes on. Files that are taken away make room for new ones.
+
+    Attributes:
+        session: names this drive in its samples.
+        kept: samples in the folder.
+        dropped: candidates lost to a full queue.
+        error: why nothing is sampled now, or None.
+        lacking: regions with few samples and their numbers, for the operator.
     """
 
     def __init__(self, parameters: SamplerParameters, contract: Contract) -> None:
         self.folder = Path(parameters.calibration_dir)
+        self.session = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{os.getpid()}"
         self._probability = parameters.sample_probability
-        self._keep = parameters.sample_keep
         self._contract = contract
         self._random = random.Random(parameters.seed)
-        self._queue: queue.Queue[tuple[Sample, Future[Path]] | None] = queue.Queue(maxsize=8)
+        keep, kind = parameters.sample_keep, parameters.sample_retention
+        self._retention: _First | _Reservoir | _Coverage
+        if kind == "first":
+            self._retention = _First(keep)
+        elif kind == "reservoir":
+            self._retention = _Reservoir(keep, random.Random(parameters.seed + 1))
+        else:
+            self._retention = _Coverage(keep, contract)
+        self._numbers = itertools.count()
+        self._kept: dict[int, _Kept] = {}
+        self._queue: queue.Queue[tuple[Sample, Future[Path] | None] | None] = queue.Queue(maxsize=8)
         self.kept = len(samples.list_files(self.folder))
         self.dropped = 0
         self.error: str | None = None
+        self.lacking = ""
         self._ending = False
-        self._thread = threading.Thread(target=self._write_queue, name="sampler", daemon=True)
+        self._recounted_s = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
         self._thread.start()
 
     def offer(self, sample: Sample) -> None:
-        """Keep the frame with the configured probability; its arrays must not change afterwards."""
+        """Make the frame a candidate with the configured probability.
+
+        Its arrays must not change afterwards.
+        """
         if self._random.random() >= self._probability or self.error is not None:
             return
-        if self.kept + self._queue.qsize() < self._keep and self._submit(sample) is None:
+        try:
+            self._queue.put_nowait((sample, None))
+        except queue.Full:
             self.dropped += 1
 
     def save(self, sample: Sample) -> Future[Path]:
@@ -72,9 +182,11 @@ class Sampler:
         Raises:
             TractorError: the queue is full.
         """
-        future = self._submit(sample)
-        if future is None:
-            raise TractorError("busy: the sample queue is full, try again")
+        future: Future[Path] = Future()
+        try:
+            self._queue.put_nowait((sample, future))
+        except queue.Full:
+            raise TractorError("busy: the sample queue is full, try again") from None
         return future
 
     def close(self) -> None:
@@ -86,31 +198,96 @@ class Sampler:
         if self._thread.is_alive():
             log.warning("%s does not answer: queued samples may be lost", self.folder)
 
-    def _submit(self, sample: Sample) -> Future[Path] | None:
-        future: Future[Path] = Future()
-        try:
-            self._queue.put_nowait((sample, future))
-        except queue.Full:
-            return None
-        return future
+    # The thread
 
-    def _write_queue(self) -> None:
+    def _work(self) -> None:
+        for path in samples.list_files(self.folder):
+            if self._ending:
+                break
+            # What cannot be read cannot calibrate either; `check` names it.
+            with contextlib.suppress(SampleError):
+                sample = samples.read(path, self._contract)
+                key = next(self._numbers)
+                self._retention.fix(key, sample)
+                self._note(key, path, sample)
         while not (self._ending and self._queue.empty()):
-            try:
+            if time.monotonic() - self._recounted_s >= RECOUNT_S:
+                self._recount()
+            with contextlib.suppress(queue.Empty):
                 item = self._queue.get(timeout=RECOUNT_S)
-            except queue.Empty:
-                self.kept = len(samples.list_files(self.folder))
-                self.error = None
-                continue
-            if item is None:
-                continue
-            sample, future = item
-            try:
-                future.set_result(samples.write(self.folder, sample, self._contract))
-                self.kept += 1
-                self.error = None
-            except Exception as error:  # whatever it is, the thread and the rover go on
+                try:
+                    if item is not None:
+                        self._handle(*item)
+                finally:
+                    self._queue.task_done()
+
+    def _handle(self, sample: Sample, future: Future[Path] | None) -> None:
+        try:
+            if future is None:
+                self._consider(sample)
+            else:
+                future.set_result(self._save(sample))
+            self.error = None
+        except Exception as error:  # whatever it is, the thread and the rover go on
+            if future is not None:
                 future.set_exception(error)
-                if not isinstance(error, TractorError):
-                    self.error = f"sampling stopped: {self.folder}: {error}"
-                    log.warning("%s", self.error)
+            if not isinstance(error, TractorError):
+                self.error = f"sampling stopped: {self.folder}: {error}"
+                log.warning("%s", self.error)
+
+    def _recount(self) -> None:
+        """Notice what others took away, and try a folder again that could not be written."""
+        self._recounted_s = time.monotonic()
+        files = samples.list_files(self.folder)
+        there = {*files}
+        for key in [key for key, kept in self._kept.items() if kept.path not in there]:
+            self._retention.remove(key)
+            del self._kept[key]
+        self._say_what_lacks()
+        self.kept = len(files)
+        self.error = None
+
+    def _consider(self, sample: Sample) -> None:
+        """Write a candidate that is worth a place, then remove the one that it replaces."""
+        drawn = dataclasses.replace(sample, session=self.session, origin="drawn")
+        if samples.sample_problems(drawn.bev, drawn.proprio, self._contract):
+            return
+        key = next(self._numbers)
+        taken, replaced = self._retention.offer(key, drawn)
+        if not taken:
+            return
+        try:
+            path = samples.write(self.folder, drawn, self._contract)
+        except BaseException:
+            self._retention.remove(key)
+            raise
+        self._note(key, path, drawn)
+        self.kept += 1
+        if replaced in self._kept:
+            with contextlib.suppress(OSError):
+                self._kept.pop(replaced).path.unlink()
+                self.kept -= 1
+
+    def _save(self, sample: Sample) -> Path:
+        """Write a frame that was asked for; it stays whatever comes."""
+        snapshot = dataclasses.replace(sample, session=self.session, origin="snapshot")
+        path = samples.write(self.folder, snapshot, self._contract)
+        key = next(self._numbers)
+        self._retention.fix(key, snapshot)
+        self._note(key, path, snapshot)
+        self.kept += 1
+        return path
+
+    def _note(self, key: int, path: Path, sample: Sample) -> None:
+        names = coverage.regions(sample.bev, sample.proprio, self._contract).values()
+        self._kept[key] = _Kept(path, tuple(names))
+        self._say_what_lacks()
+
+    def _say_what_lacks(self) -> None:
+        counts = collections.Counter(name for kept in self._kept.values() for name in kept.regions)
+        self.lacking = ", ".join(
+            f"{name}: {counts[name]}"
+            for names in coverage.all_regions(self._contract).values()
+            for name in names
+            if counts[name] < ENOUGH_IN_REGION
+        )

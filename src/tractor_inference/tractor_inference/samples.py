@@ -22,15 +22,23 @@ from .proprio import LIDAR_MIN_CAP_M
 # A sample is 131 kB of grid and a few numbers; nothing near this is one.
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_MEMBER_BYTES = 16 * 1024 * 1024
+MAX_TEXT = 200
+MEMBERS = ("bev", "proprio", "stamp", "contract", "session", "origin")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One observation: bev (2, cells, cells) in [0, 1], proprio (6,) raw, float32; stamp in ns."""
+    """One observation: bev (2, cells, cells) in [0, 1], proprio (6,) raw, float32; stamp in ns.
+
+    `session` names the drive it comes from, `origin` is how it was taken: "drawn", "snapshot" or
+    "harvested". Both are empty in files of other software.
+    """
 
     bev: NDArray[np.float32]
     proprio: NDArray[np.float32]
     stamp_ns: int | None = None
+    session: str = ""
+    origin: str = ""
 
 
 def sample_problems(bev: NDArray, proprio: NDArray, contract: Contract) -> list[str]:
@@ -97,7 +105,7 @@ def _load_members(path: Path) -> dict[str, NDArray]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
-            if name not in ("bev", "proprio", "stamp", "contract"):
+            if name not in MEMBERS:
                 continue
             shape, dtype = _member_header(archive, info)
             declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -139,9 +147,17 @@ def read(path: str | Path, contract: Contract) -> Sample:
         problems.append(
             f"stamp: expected one integer in ns, found {stamp.dtype} of shape {stamp.shape}"
         )
+    texts = {}
+    for name in ("session", "origin"):
+        array = arrays.get(name, np.array(""))
+        if array.ndim != 0 or array.dtype.kind != "U" or len(str(array)) > MAX_TEXT:
+            problems.append(f"{name}: expected one text, found {array.dtype} of {array.shape}")
+        else:
+            texts[name] = str(array)
     if problems:
         raise SampleError(f"{path}: " + "; ".join(problems))
-    return Sample(arrays["bev"], arrays["proprio"], None if stamp is None else int(stamp))
+    stamp_ns = None if stamp is None else int(stamp)
+    return Sample(arrays["bev"], arrays["proprio"], stamp_ns, **texts)
 
 
 def list_files(folder: str | Path) -> list[Path]:
@@ -173,6 +189,8 @@ def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
                 proprio=sample.proprio,
                 stamp=np.int64(sample.stamp_ns or 0),
                 contract=np.array(contract.digest),
+                session=np.array(sample.session),
+                origin=np.array(sample.origin),
             )
             file.flush()
             os.fsync(file.fileno())

@@ -31,3 +31,6 @@ class Buffer:
 class TransformListener:
     def __init__(self, buffer, node, *, spin_thread=False):
         assert not spin_thread
+
+    def unregister(self):
+        pass
