@@ -16,6 +16,7 @@ import pytest
 from tractor_calibration import conversion
 from tractor_calibration.parameters import ConvertParameters
 from tractor_inference import manifest, samples
+from tractor_inference.drift import feature_names
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import normalize
 
@@ -398,6 +399,7 @@ def test_fp16(models, contract):
     found = manifest.read(models / "remote_trained.rknn")
     manifest.check(found, models / "remote_trained.rknn", contract)
     assert (found.model.precision, found.calibration.samples) == ("fp16", ())
+    assert found.calibration.ranges == {}
     assert found.validation["fp16"]["mae"] < 0.001
     kept = {path.read_bytes() for path in (models / "archive").iterdir()}
     assert kept == {b"the older model", b'{"older": true}'}
@@ -430,6 +432,9 @@ def test_int8_in_folders_with_a_space(models, calibration_dir, tmp_path, contrac
     assert folder == calibration_dir.resolve()
     for sample in found.calibration.samples:
         assert manifest.sha256_file(folder / sample.file) == sample.sha256
+    assert {*found.calibration.ranges} == {*feature_names(contract)}
+    for name, (low, high) in found.calibration.ranges.items():
+        assert low <= high, name
     names = {path.name for path in (calibration_dir / "rknn_dataset").iterdir()}
     assert len(names) == 2 * len(found.calibration.samples) + 1
     assert (models / "actor.rknn").read_bytes() == b"the older model"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tractor_inference import manifest, onnx_model, samples
+from tractor_inference import drift, manifest, onnx_model, samples
 from tractor_inference.contract import Contract
 from tractor_inference.errors import ModelError, SampleError, TractorError, raise_all
 from tractor_inference.onnx_model import OnnxFacts
@@ -108,7 +108,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
         frames = _find_frames(request)
     with watch.stage("onnx"):
         reference = validation.reference_actions(facts.data, contract, frames.validation)
-        files = _choose_calibration(request, facts, frames.pool)
+        files, ranges = _choose_calibration(request, facts, frames.pool)
     with watch.stage("samples"):
         calibration = [samples.read(file, contract) for file in files]
     with contextlib.ExitStack() as stack:
@@ -136,7 +136,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             result["seconds"] = watch.seconds
             staged = work / request.output.name
             os.replace(outcome.builds[precision].file, staged)
-            _write_manifest(request, facts, files, outcome, result, staged, created)
+            _write_manifest(request, facts, files, ranges, outcome, result, staged, created)
             page = work / f"{request.output.stem}.report.html"
             actions = {name: build.actions[0] for name, build in outcome.builds.items()}
             page.write_text(report.render(result, reference, actions), encoding="utf-8")
@@ -204,14 +204,26 @@ def _find_frames(request: Request) -> Frames:
 
 def _choose_calibration(
     request: Request, facts: OnnxFacts, pool: Sequence[Path]
-) -> tuple[Path, ...]:
-    """Choose the files that calibrate, in the order of time; none when there is no pool."""
+) -> tuple[tuple[Path, ...], dict[str, list[float]]]:
+    """Choose the files that calibrate, in the order of time; none when there is no pool.
+
+    Returns:
+        The files, and {feature: [lowest, highest]} of the whole pool, whose activations they cover.
+    """
     if not pool:
-        return ()
-    frames = (samples.read(file, request.contract) for file in pool)
-    ranges = selection.activation_ranges(facts.data, request.contract, frames)
+        return (), {}
+    seen = []
+
+    def frames() -> Iterator[Sample]:
+        for file in pool:
+            frame = samples.read(file, request.contract)
+            seen.append(drift.features(frame.bev, frame.proprio))
+            yield frame
+
+    ranges = selection.activation_ranges(facts.data, request.contract, frames())
     chosen = selection.by_coverage(*ranges, request.parameters.calibration_frames)
-    return tuple(pool[i] for i in sorted(chosen))
+    files = tuple(pool[i] for i in sorted(chosen))
+    return files, drift.ranges_of(seen, request.contract)
 
 
 def _require_enough(request: Request, checked: dataset.CheckedFolder) -> None:
@@ -321,6 +333,7 @@ def _write_manifest(
     request: Request,
     facts: OnnxFacts,
     files: Sequence[Path],
+    ranges: dict[str, list[float]],
     outcome: toolkit_child.Outcome,
     result: dict[str, Any],
     model: Path,
@@ -349,6 +362,7 @@ def _write_manifest(
                 tuple(
                     manifest.SampleRecord(file.name, manifest.sha256_file(file)) for file in files
                 ),
+                ranges,
             ),
             toolkit=manifest.ToolkitRecord(outcome.toolkit_version, outcome.python_version),
             validation=result["validation"],

@@ -63,10 +63,14 @@ class SampleRecord:
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationRecord:
-    """The calibration samples; `folder` is relative to the manifest, no samples for fp16."""
+    """The calibration samples; `folder` is relative to the manifest, no samples for fp16.
+
+    `ranges` holds {feature: [lowest, highest]} of the samples, see `drift`.
+    """
 
     folder: str
     samples: tuple[SampleRecord, ...]
+    ranges: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +192,13 @@ def read(rknn: Path) -> Manifest:
                 f"manifest.model.precision: expected one of {PRECISIONS}, "
                 f"found {manifest.model.precision!r}"
             )
+        for name, ends in manifest.calibration.ranges.items():
+            numbers = isinstance(ends, list) and all(isinstance(end, (int, float)) for end in ends)
+            if not numbers or len(ends) != 2 or not ends[0] <= ends[1]:
+                problems.append(
+                    f"manifest.calibration.ranges[{name!r}]: expected two ascending numbers, "
+                    f"found {ends!r:.80}"
+                )
         if (manifest.model.precision == "int8") != bool(manifest.calibration.samples):
             problems.append(
                 "manifest.calibration.samples: expected samples for int8 and none for fp16, "

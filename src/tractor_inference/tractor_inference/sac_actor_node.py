@@ -25,6 +25,7 @@ from std_srvs.srv import Trigger
 
 from . import messages, proprio
 from .backends import KINDS, open_backend
+from .drift import DriftWatch
 from .errors import ModelError, TractorError
 from .kinematics import STOP, Velocity
 from .parameters import param
@@ -87,6 +88,9 @@ class SacActorNode(ManagedNode):
         self._sampler: Sampler | None = None
         self._latest: tuple[Sample, float] | None = None
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._drift = DriftWatch(self.contract, {})
+        self._drift_of: Policy | None = None
+        self._drift_said = False
         self._stop_reason: str | None = NOT_ACTIVE
         self._inferring_since_s: float | None = None
         self._failures = 0
@@ -215,8 +219,20 @@ class SacActorNode(ManagedNode):
         self._latencies_ms.append((self.get_clock().now().nanoseconds - stamp_ns) * 1e-6)
         sample = Sample(bev, decision.proprio, stamp_ns)
         self._latest = (sample, steady_s())
+        outside = self._watch_drift(sample)
         if self._sampler is not None:
-            self._sampler.offer(sample)
+            self._sampler.offer(sample, wanted=outside)
+
+    def _watch_drift(self, sample: Sample) -> bool:
+        """Return whether the frame lies outside of what the model was calibrated with."""
+        policy = self._policy
+        if policy is None:
+            return False
+        if policy is not self._drift_of:
+            self._drift_of = policy
+            self._drift = DriftWatch(self.contract, policy.backend.calibrated)
+            self._drift_said = False
+        return self._drift.step(sample.bev, sample.proprio, steady_s())
 
     def _to_bev(self, message: Image) -> np.ndarray:
         return messages.bev_from_message(message, self.contract)
@@ -388,6 +404,12 @@ class SacActorNode(ManagedNode):
                 values["samples lacking"] = sampler.lacking
             if sampler.error is not None:
                 values["sampling"] = sampler.error
+        advice = self._drift.advice()
+        if advice is not None:
+            values["drift"] = advice
+            if not self._drift_said:
+                self._drift_said = True
+                self.get_logger().warning(advice)
         if self._latencies_ms:
             p50, p99 = np.percentile(list(self._latencies_ms), [50, 99])
             values |= {"latency p50 ms": f"{p50:.2f}", "latency p99 ms": f"{p99:.2f}"}

@@ -25,6 +25,7 @@ from .samples import Sample
 log = logging.getLogger(__name__)
 
 RECOUNT_S = 10.0
+WANTED_FACTOR = 5.0
 CLOSE_LIMIT_S = 2.0
 # A region with fewer samples is named to the operator.
 ENOUGH_IN_REGION = 3
@@ -164,12 +165,15 @@ class Sampler:
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
         self._thread.start()
 
-    def offer(self, sample: Sample) -> None:
+    def offer(self, sample: Sample, wanted: bool = False) -> None:
         """Make the frame a candidate with the configured probability.
 
-        Its arrays must not change afterwards.
+        Args:
+            sample: its arrays must not change afterwards.
+            wanted: makes that five times as probable.
         """
-        if self._random.random() >= self._probability or self.error is not None:
+        probability = self._probability * (WANTED_FACTOR if wanted else 1.0)
+        if self._random.random() >= probability or self.error is not None:
             return
         try:
             self._queue.put_nowait((sample, None))

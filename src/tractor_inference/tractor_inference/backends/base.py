@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ class Backend(abc.ABC):
     name: str
     # sha256 of the model file; empty where there is none.
     digest: str = ""
+    # {feature: [lowest, highest]} of what it was calibrated with; empty where nothing was.
+    calibrated: Mapping[str, Sequence[float]] = MappingProxyType({})
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract

@@ -64,6 +64,7 @@ class RknnBackend(Backend):
         model = manifest.real_path(model)
         record = manifest.read(model)
         self.digest = record.model.sha256
+        self.calibrated = record.calibration.ranges
         data = manifest.check(record, model, contract)
         try:
             from rknnlite.api import RKNNLite

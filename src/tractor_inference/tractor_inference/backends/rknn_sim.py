@@ -40,6 +40,7 @@ class RknnSimBackend(Backend):
         model = manifest.real_path(model)
         record = manifest.read(model)
         self.digest = record.model.sha256
+        self.calibrated = record.calibration.ranges
         manifest.check(record, model, contract)
         version = rknn_toolkit.toolkit_version()
         if version != record.toolkit.version:
