@@ -16,9 +16,9 @@ import pytest
 from tractor_calibration import conversion
 from tractor_calibration.parameters import ConvertParameters
 from tractor_inference import manifest, samples
-from tractor_inference.drift import feature_names
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import normalize
+from tractor_inference.drift import feature_names
 
 COMMAND = [sys.executable, "-m", "tractor_calibration", "convert"]
 
