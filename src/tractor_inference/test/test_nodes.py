@@ -678,3 +678,14 @@ def test_the_builder_can_be_cleaned_up_and_configured_again(ros_graph, sensors, 
         ros_graph.until(lambda: last_message(received, "bev_builder") == "not active")
         request.transition.id = Transition.TRANSITION_ACTIVATE
         assert ros_graph.call(ChangeState, "/bev_builder/change_state", request).success
+
+
+def test_a_middleware_that_does_not_let_go_cannot_keep_a_node_alive(ros_graph):
+    from geometry_msgs.msg import Twist
+
+    guard = ros_graph.start("stuck_guard_node", node="cmd_guard")
+    commands = ros_graph.collect(Twist, "cmd_vel")
+    ros_graph.until(lambda: commands)
+    # It says in which call it hung.
+    assert guard.stop() == 1
+    assert "Timeout" in guard.output() and "destroy_node" in guard.output()

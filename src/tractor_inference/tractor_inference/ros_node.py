@@ -9,7 +9,6 @@ import dataclasses
 import faulthandler
 import logging
 import math
-import os
 import signal
 import sys
 import threading
@@ -458,7 +457,8 @@ def run(*make_nodes: Callable[[], Any]) -> int:
     are replaced: the signal ends the loop, the nodes close, then ROS is shut down.
 
     Returns:
-        0 after a signal or when a node says it is done, 2 when its parameters are refused.
+        0 after a signal or when a node says it is done, 2 when its parameters are refused. A
+        process that hangs while it ends exits with 1 and its stacks in the log.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ENDING.set())
@@ -485,18 +485,16 @@ def run(*make_nodes: Callable[[], Any]) -> int:
                 # rclpy raises where a life-cycle request does not fit the state; the node lives on.
                 rclpy.logging.get_logger(__package__).error(f"request refused: {error}")
     finally:
-        # What hangs while it closes is shown, and does not keep the process.
+        # What hangs is shown and does not keep the process. A thread of Python could not end it: a
+        # middleware whose peers were killed can spin for ever without letting go of the GIL.
         faulthandler.dump_traceback_later(CLOSE_LIMIT_S, exit=True)
         for node in nodes:
             node.close()
-        faulthandler.cancel_dump_traceback_later()
-        # The last command is sent and the samples are written: a request still under way, or a
-        # middleware that hangs while it ends, is not waited for.
-        ended = threading.Timer(EXIT_LIMIT_S, os._exit, (0 if sys.exc_info()[0] is None else 1,))
-        ended.daemon = True
-        ended.start()
+        # The last command is sent and the samples are written; the rest may be cut short.
+        faulthandler.dump_traceback_later(EXIT_LIMIT_S, exit=True)
         executor.shutdown(EXIT_LIMIT_S / 4.0)
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
+        faulthandler.cancel_dump_traceback_later()
     return 0
