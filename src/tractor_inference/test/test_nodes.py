@@ -689,3 +689,14 @@ def test_a_middleware_that_does_not_let_go_cannot_keep_a_node_alive(ros_graph):
     # It says in which call it hung.
     assert guard.stop() == 1
     assert "Timeout" in guard.output() and "destroy_node" in guard.output()
+
+
+@pytest.mark.parametrize("node", ["bev_builder", "sac_actor", "cmd_guard"])
+def test_a_misspelt_section_is_refused(ros_graph, params_file, node):
+    file = ros_graph.folder / "misspelt.yaml"
+    file.write_text(params_file.read_text().replace(f"/**/{node}:", f"/**/{node}x:"))
+    ros_graph.params = file
+    process = ros_graph.start(f"tractor_inference.{node}_node")
+    ros_graph.until(lambda: process.process.poll() is not None)
+    assert process.process.returncode == 2
+    assert f"expected a section /**/{node} in the parameter file" in process.output()

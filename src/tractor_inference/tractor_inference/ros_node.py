@@ -112,8 +112,12 @@ class SuiteNode:
     robot: Robot
     parameters: Any
 
-    def declare(self: Any, own: type[T]) -> T:
+    def declare(self: Any, own: type[T], has_section: bool = True) -> T:
         """Check all parameters at once, declare them with descriptions and limits.
+
+        Args:
+            own: the node's own parameters.
+            has_section: whether they have a section in the parameter file, which must be there.
 
         Raises:
             ParameterError: listing everything missing, unknown, mistyped or out of range.
@@ -134,6 +138,11 @@ class SuiteNode:
                 instances.append(parameters.from_values(cls, given, prefix))
             except ParameterError as error:
                 problems.append(str(error))
+        if has_section and not parameters.fields_of(own).keys() & given.keys():
+            problems.append(
+                f"expected a section /**/{self.get_name()} in the parameter file, found none; "
+                "a misspelt one would leave the node on its defaults"
+            )
         if problems:
             hint = "" if "observation.grid_cells" in given else (
                 "\nstart the node with --ros-args --params-file config/sac_rover.yaml"
@@ -169,6 +178,8 @@ class SuiteNode:
             updated = parameters.from_values(cls, values)
             self.parameters = updated
             self.on_parameters(updated)
+            for change in changes:
+                self.get_logger().info(f"{change.name} is now {change.value}")
         except Exception as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

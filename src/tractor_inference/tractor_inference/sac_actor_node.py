@@ -41,7 +41,7 @@ from .ros_node import (
     run,
     steady_s,
 )
-from .sampler import Sampler, SamplerParameters
+from .sampler import ENOUGH_IN_REGION, Sampler, SamplerParameters
 from .samples import Sample
 
 T = TypeVar("T")
@@ -263,6 +263,8 @@ class SacActorNode(ManagedNode):
                 return False
             policy.sent(decision)
             self._publish(decision.velocity, stamp)
+            if self._stop_reason is not None:
+                self.get_logger().info("driving")
             self._stop_reason = None
             return True
 
@@ -401,7 +403,7 @@ class SacActorNode(ManagedNode):
         if sampler is not None:
             values |= {"samples kept": sampler.kept, "samples dropped": sampler.dropped}
             if sampler.lacking:
-                values["samples lacking"] = sampler.lacking
+                values["samples lacking"] = f"{sampler.lacking} (wanted: {ENOUGH_IN_REGION})"
             if sampler.error is not None:
                 values["sampling"] = sampler.error
         advice = self._drift.advice()

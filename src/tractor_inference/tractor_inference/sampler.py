@@ -289,7 +289,7 @@ class Sampler:
 
     def _say_what_lacks(self) -> None:
         counts = collections.Counter(name for kept in self._kept.values() for name in kept.regions)
-        self.lacking = ", ".join(
+        self.lacking = "; ".join(
             f"{name}: {counts[name]}"
             for names in coverage.all_regions(self._contract).values()
             for name in names

@@ -36,7 +36,7 @@ class ReplayNode(SuiteNode, Node):
 
     def __init__(self) -> None:
         super().__init__("replay", automatically_declare_parameters_from_overrides=True)
-        own = self.declare(ReplayParameters)
+        own = self.declare(ReplayParameters, has_section=False)
         self._recording = read_recording(own.folder)
         self._frames: Iterator[Frame] = self._recording.frames()
         self._sensors = SensorPublisher(self)

@@ -55,7 +55,7 @@ class SimNode(SuiteNode, Node):
 
     def __init__(self) -> None:
         super().__init__("sim", automatically_declare_parameters_from_overrides=True)
-        own = self.declare(SimParameters)
+        own = self.declare(SimParameters, has_section=False)
         self._simulation = Simulation(own.world_seed, self.robot)
         self._sensors = SensorPublisher(self)
         self._odom_publisher = self.create_publisher(Odometry, "odom", SENSOR_QOS)

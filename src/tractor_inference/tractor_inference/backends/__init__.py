@@ -34,8 +34,9 @@ def _choose(model: Path) -> str:
         raise ModelError(f"{model}: expected an .onnx or .rknn file, found suffix {model.suffix!r}")
     if not model.is_file():
         raise ModelError(
-            f"{model}: expected an .onnx or .rknn file, found none; name another with the "
-            "parameter `model`, or convert an actor first"
+            f"{model}: expected an .onnx or .rknn file, found none; name another "
+            "(model:=FILE for the launch file, -p sac_actor:model:=FILE for the node), or convert "
+            "an actor first"
         )
     if model.suffix == ".onnx":
         return "onnx"
