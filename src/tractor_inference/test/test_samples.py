@@ -107,6 +107,23 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
         samples.read(path, CONTRACT)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_unpacks_without_a_bound_is_refused(tmp_path, method):
+    path = tmp_path / "calib_1.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("bev.npy", bytes(1_000_000))
+    with pytest.raises(SampleError, match="expected stored or deflated data"):
+        samples.read(path, CONTRACT)
+
+
+def test_a_member_is_read_once(tmp_path):
+    path = save(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("bev", archive.read("bev.npy"))
+    with pytest.raises(SampleError, match="bev: expected one such member, found several"):
+        samples.read(path, CONTRACT)
+
+
 def test_links_are_not_followed(tmp_path):
     path = samples.write(tmp_path, frame(), CONTRACT)
     link = tmp_path / "calib_link.npz"

@@ -107,6 +107,14 @@ def _load_members(path: Path) -> dict[str, NDArray]:
             name = info.filename.removesuffix(".npy")
             if name not in MEMBERS:
                 continue
+            if name in arrays:
+                raise SampleError(f"{name}: expected one such member, found several")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile unpacks the other kinds without a bound, even to read a header.
+                raise SampleError(
+                    f"{name}: expected stored or deflated data, found compression "
+                    f"{info.compress_type}"
+                )
             shape, dtype = _member_header(archive, info)
             declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
             if declared > MAX_MEMBER_BYTES or info.file_size > MAX_MEMBER_BYTES:
