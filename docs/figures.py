@@ -13,7 +13,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tractor_bringup.demo_report import COLOURS, NAMES, draw_channels, draw_world
+from tractor_bringup.demo_report import COLOURS, NAMES, draw_world
+from tractor_calibration.report import draw_channels
 from tractor_inference import contract as contract_module
 from tractor_inference import paths, samples
 from tractor_inference import robot as robot_module

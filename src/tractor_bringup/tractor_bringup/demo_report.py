@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import html
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_calibration.conversion import ACTION_NAMES
+from tractor_calibration.report import draw_channels, plot
 from tractor_inference import samples
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import Contract, normalize
@@ -25,7 +24,7 @@ COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
 NAMES = {"onnx": "ONNX", "int8": "INT8"}
 # The second drive is drawn over the first, which must still be seen.
 LINE_WIDTHS = {"onnx": 4.0, "int8": 1.5}
-PAGE_WIDTH_IN, DPI = 10.0, 110
+PAGE_WIDTH_IN = 10.0
 
 
 @dataclasses.dataclass
@@ -172,18 +171,6 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _figure(draw: Any, columns: int, width_in: float, height_in: float, alt: str) -> str:
-    """Draw with matplotlib and return an <img> that needs no other file."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    draw(figure.subplots(1, columns, squeeze=False)[0])
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DPI)
-    encoded = base64.b64encode(data.getvalue()).decode()
-    return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
-
-
 def draw_world(axes: Any, seed: int) -> None:
     """Draw a simulated world from above: walls, obstacles by height, in metres."""
     from matplotlib.patches import Circle, Rectangle
@@ -240,16 +227,7 @@ def _trajectories(found: Comparison) -> str:
         "blue: overhanging.</p>\n"
     )
     alt = "both drives in every world, from above"
-    return legend + _figure(draw, len(seeds), PAGE_WIDTH_IN, 4.2, alt)
-
-
-def draw_channels(all_axes: Any, bev: NDArray[np.float32], extent_m: float) -> None:
-    """Draw both channels of a grid (2, cells, cells), x forward up, y left to the left."""
-    half = extent_m / 2
-    for axes, channel, name in zip(all_axes, bev, ("0: LiDAR", "1: depth")):
-        axes.imshow(channel, cmap="Greys", extent=(half, -half, -half, half), vmin=0, vmax=1)
-        axes.plot(0, 0, "^", color="#c1121f", markersize=9)
-        axes.set(title=f"channel {name}", xlabel="y, m (left positive)", ylabel="x, m (forward)")
+    return legend + plot(draw, (PAGE_WIDTH_IN, 4.2), alt, columns=len(seeds))
 
 
 def _scatter(contract: Contract, found: Comparison) -> str:
@@ -265,7 +243,7 @@ def _scatter(contract: Contract, found: Comparison) -> str:
             axes.set(title=f"action: {names[i]}", xlabel="ONNX", ylabel="INT8")
             axes.set_aspect("equal")
 
-    return _figure(draw, 2, 8.4, 4.2, "INT8 actions over ONNX actions")
+    return plot(draw, (8.4, 4.2), "INT8 actions over ONNX actions", columns=2)
 
 
 STYLE = """
@@ -283,9 +261,9 @@ def render(contract: Contract, source: str, found: Comparison, summary: dict[str
         f"<tr><td>{html.escape(what)}</td><td>{onnx}</td><td>{int8}</td></tr>"
         for what, onnx, int8 in rows(summary)
     )
-    channels = _figure(
+    channels = plot(
         lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m),
-        2, 8.4, 4.2, "both channels of one grid",
+        (8.4, 4.2), "both channels of one grid", columns=2,
     )  # fmt: skip
     notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in found.conversion["notes"])
     return f"""<!doctype html>
