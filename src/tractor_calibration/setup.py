@@ -19,6 +19,7 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
+            "check=tractor_calibration.check:main",
             "convert=tractor_calibration.convert:main",
         ],
     },

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-VERBS = {"convert": "convert an ONNX actor to a proved RKNN model"}
+VERBS = {
+    "check": "check a folder of calibration samples, and say what it lacks",
+    "convert": "convert an ONNX actor to a proved RKNN model",
+}
 
 
 def main() -> int:

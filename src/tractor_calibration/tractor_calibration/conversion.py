@@ -23,14 +23,13 @@ from tractor_inference.samples import Sample
 
 from . import dataset, promotion, report, selection, toolkit_child, validation
 from .parameters import ConvertParameters
+from .quality import POOR_SAMPLES
 from .validation import Gate, Metrics
 
 log = logging.getLogger(__name__)
 
 ACTION_NAMES = {"tracks": ["left", "right"], "twist": ["linear", "angular"]}
 
-# The guide calls fewer than 50 samples poor and asks for 100.
-POOR_SAMPLES = 50
 SYNTHETIC_FRAMES = 50
 
 

@@ -1,0 +1,307 @@
+"""Check a folder of calibration samples: is the set worth quantising with, and what does it lack?
+
+Every file is checked for shapes, types, ranges, NaN and Inf, and the contract; the set for
+repetitions, channels and features that never change, and how much of what the rover can meet it
+covers. Grades: good has 100 samples and more that differ from each other, poor fewer than 50 or an
+empty grid channel, fair is between, or lacks variety.
+
+Exit codes:
+  0  good or fair
+  1  poor
+  2  wrong arguments or parameters
+  4  no usable calibration samples
+  7  the report cannot be written, or files cannot be moved
+  130  interrupted
+Files that cannot be used are left out of the grade. Nothing is deleted or overwritten, and without
+--quarantine and --html nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import itertools
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tractor_inference.errors import ParameterError, SampleError
+
+log = logging.getLogger(__name__)
+
+POOR, USAGE, NO_SAMPLES, FILES, INTERRUPTED = 1, 2, 4, 7, 130
+QUARANTINE = "quarantine"
+_MOST_SHOWN = 10
+# A name in quarantine/ is this long at most, which leaves room for a number and the suffixes.
+_NAME_BYTES = 200
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    summary, details = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="check",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of calib_*.npz samples")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE.html", help="also write a report with plots"
+    )
+    parser.add_argument(
+        "--quarantine", action="store_true",
+        help=f"move files that cannot be used to DIR/{QUARANTINE}, each with its reason",
+    )  # fmt: skip
+    parser.add_argument(
+        "--params", type=Path, metavar="YAML",
+        help="shared parameter file (default: config/sac_rover.yaml of the workspace)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    args = parser.parse_args(argv)
+    if args.html is not None:
+        if args.html.suffix != ".html":
+            parser.error(f"--html: expected a name that ends in .html, found {args.html}")
+        if not args.html.absolute().parent.is_dir():
+            parser.error(f"--html: expected a file in a folder that exists, found {args.html}")
+        if importlib.util.find_spec("matplotlib") is None:
+            parser.error("--html: needs matplotlib; install it, or run this from the .venv")
+    return args
+
+
+def _progress(files: Sequence[Path]) -> Iterable[Path]:
+    """Yield the files and show on a terminal how far it is."""
+    if not sys.stderr.isatty():
+        return files
+    from tqdm import tqdm
+
+    return tqdm(files, desc="checking", unit=" samples", leave=False)
+
+
+def quarantine(folder: Path, unusable: dict[Path, str]) -> tuple[dict[str, str], list[str]]:
+    """Move files into the folder's `quarantine/`, each with a text file that gives the reason.
+
+    Links, pipes and folders are moved as they are, never followed or opened. A name that is taken
+    gets a number.
+
+    Returns:
+        {name: name in quarantine/} of what was moved, and why the others were not.
+
+    Raises:
+        OSError: `quarantine/` cannot be made, or is a link or a file.
+    """
+    from .promotion import uninterrupted
+    from .report import printable
+
+    target = folder / QUARANTINE
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise OSError(f"{target}: expected a folder or nothing, found a link or file; move it away")
+    target.mkdir(exist_ok=True)
+    # Everything below is relative to this very folder, even if its name comes to mean another.
+    place = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    moved: dict[str, str] = {}
+    failed = []
+    try:
+        for file, reason in unusable.items():
+            with uninterrupted():
+                try:
+                    moved[file.name] = _move(file, reason, place)
+                except OSError as error:
+                    failed.append(f"{printable(file.name)}: not moved ({error.strerror})")
+    finally:
+        os.close(place)
+    return moved, failed
+
+
+def _move(file: Path, reason: str, place: int) -> str:
+    stem = os.fsdecode(os.fsencode(file.name.removesuffix(".npz"))[:_NAME_BYTES])
+    for number in itertools.count(1):
+        name = f"{stem}.npz" if number == 1 else f"{stem}.{number}.npz"
+        note = f"{name}.txt"
+        # The note is made first and claims the name: whoever has made it may take the name.
+        try:
+            handle = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=place)
+        except FileExistsError:
+            continue
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as text:
+                text.write(f"{file.name}\ncannot calibrate a model:\n{reason}\n")
+            try:
+                os.stat(name, dir_fd=place, follow_symlinks=False)
+            except FileNotFoundError:
+                os.rename(file, name, dst_dir_fd=place)
+                return name
+        except OSError:
+            os.unlink(note, dir_fd=place)
+            raise
+        os.unlink(note, dir_fd=place)
+    raise AssertionError("unreachable")
+
+
+def _write_page(file: Path, page: str) -> None:
+    """Write the page whole or not at all."""
+    handle, temporary = tempfile.mkstemp(prefix=".check_", suffix=".tmp", dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as text:
+            text.write(page)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result as text for a terminal."""
+    from tractor_inference.sampler import ENOUGH_IN_REGION
+
+    from .quality import GOOD_SAMPLES
+    from .report import printable
+
+    distinct = result["distinct"]
+    more = " or more" if distinct == GOOD_SAMPLES else ""
+    lines = [
+        f"{printable(result['folder'])}: {result['grade'].upper()}",
+        "",
+        f"samples   {result['found']} found, {result['usable']} usable, {distinct}{more} distinct, "
+        f"{len(result['duplicates'])} repeat another",
+        f"contract  {result['contract']}",
+    ]
+    if result["usable"]:
+        sessions = [f"{printable(s) or '(none named)'} {n}" for s, n in result["sessions"].items()]
+        shown = ", ".join(sessions[:_MOST_SHOWN])
+        hidden = len(sessions) - _MOST_SHOWN
+        lines.append(f"sessions  {shown}" + (f", and {hidden} more" if hidden > 0 else ""))
+        lines += ["", f"{'feature':14}{'least':>9}{'mean':>9}{'largest':>9}{'std':>9}"]
+        lines += [
+            f"{name:14}" + "".join(f"{f[key]:9.3f}" for key in ("min", "mean", "max", "std"))
+            for name, f in result["features"].items()
+        ]
+        lines += ["", f"{'channel':14}{'occupied':>9}{'all-zero grids':>16}"]
+        lines += [
+            f"{name:14}{c['mean_occupancy']:9.2%}{c['empty_samples']:16}"
+            for name, c in result["channels"].items()
+        ]
+        lines += ["", f"{'region':38}{'samples':>9}"]
+        for feature, counts in result["regions"].items():
+            lines += [
+                f"{feature if i == 0 else '':12}{region:26}{count:9}"
+                + ("  few" if count < ENOUGH_IN_REGION else "")
+                for i, (region, count) in enumerate(counts.items())
+            ]
+        if result["lonely"]:
+            lines += ["", "stand alone (distance to the nearest other sample)"]
+            lines += [
+                f"  {printable(gap['file'])}  {gap['distance']:.2f}  "
+                f"{', '.join(gap['regions'].values())}"
+                for gap in result["lonely"]
+            ]
+    if result["unusable"]:
+        lines += ["", "cannot be used", *_unusable(result["unusable"])]
+    if result["quarantined"]:
+        lines.append(
+            f"  moved to {printable(result['folder'])}/{QUARANTINE}: {len(result['quarantined'])}"
+        )
+    lines += ["", "reasons, and what to do next"]
+    lines += [
+        f"  {finding['grade'] if finding['grade'] != 'good' else 'note'}: {finding['reason']}\n"
+        f"    -> {finding['advice']}"
+        for finding in result["findings"]
+    ] or ["  nothing is missing"]
+    if "html" in result:
+        lines += ["", f"written: {printable(result['html'])}"]
+    return "\n".join(lines)
+
+
+def _unusable(reasons: dict[str, str]) -> list[str]:
+    """Return each reason once, with the first of its files."""
+    from .report import printable
+
+    files: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        files.setdefault(reason, []).append(name)
+    lines = [
+        f"  {printable(names[0])}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: "
+        f"{printable(reason)}"
+        for reason, names in files.items()
+    ]
+    hidden = len(lines) - _MOST_SHOWN
+    return lines[:_MOST_SHOWN] + ([f"  and {hidden} more reasons: --json"] if hidden > 0 else [])
+
+
+def _check(args: argparse.Namespace, contract: Any) -> tuple[dict[str, Any], int, list[str]]:
+    """Return the result, the exit code, and what went wrong with files."""
+    from . import quality
+
+    found = quality.survey(args.folder, contract, _progress)
+    result = quality.describe(found)
+    result["quarantined"] = {}
+    problems: list[str] = []
+    if args.quarantine and found.unusable:
+        try:
+            result["quarantined"], problems = quarantine(args.folder, found.unusable)
+        except OSError as error:
+            problems.append(f"nothing was moved: {error}")
+    if args.html is not None:
+        from . import check_report
+
+        try:
+            _write_page(args.html, check_report.render(result, found))
+            result["html"] = str(args.html)
+        except OSError as error:
+            problems.append(f"{args.html}: the report cannot be written ({error})")
+    if problems:
+        return result, FILES, problems
+    if not found.files:
+        return result, NO_SAMPLES, [
+            f"No calibration samples found: 0 of {result['found']} files in {args.folder} can be "
+            "used; drive with ./start_sac_rover.sh to collect some"
+        ]  # fmt: skip
+    return result, POOR if result["grade"] == "poor" else 0, []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    args = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+
+    def failed(code: int, message: str) -> int:
+        log.error("%s", message)
+        if args.json:
+            print(json.dumps({"ok": False, "exit_code": code, "error": message}))
+        return code
+
+    # SIGTERM ends the command as Ctrl-C does: tidied up.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        from tractor_inference import contract, paths
+
+        observed = contract.load(args.params or paths.default_params_file())
+        result, code, problems = _check(args, observed)
+    except ParameterError as error:
+        return failed(USAGE, str(error))
+    except SampleError as error:
+        return failed(NO_SAMPLES, str(error))
+    except KeyboardInterrupt:
+        return failed(INTERRUPTED, "interrupted")
+    if args.json:
+        if problems:
+            result["error"] = "; ".join(problems)
+        print(json.dumps({"ok": code == 0, "exit_code": code, **result}))
+    else:
+        print(table(result))
+    for problem in problems:
+        log.error("%s", problem)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""What a folder of calibration samples holds, and whether it is worth quantising with.
+
+One frame is in memory at a time: grids become running sums, and what stays of a frame are its
+proprioception, its place in the space of coverage, its regions and its digest, less than 1 kB.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tractor_inference import coverage, samples
+from tractor_inference.contract import Contract
+from tractor_inference.errors import SampleError
+from tractor_inference.sampler import ENOUGH_IN_REGION
+from tractor_inference.samples import Sample
+
+# The guide: 100 samples and more are good, fewer than 50 are poor.
+GOOD_SAMPLES, POOR_SAMPLES = 100, 50
+GRADES = ("poor", "fair", "good")
+# Frames nearer than this in the space of coverage are alike. In the simulator neighbours at 3 Hz
+# are 0.25 apart at most while the rover stands, which is noise, and 0.3 (median) while it drives.
+ALIKE = 0.25
+# Of a feature's regions at least this share must hold ENOUGH_IN_REGION: no rover meets all of them.
+LEAST_REGION_SHARE = 0.5
+CONSTANT = 1e-6
+MOST_LONELY = 5
+# A hostile file can hold a contract digest of megabytes, which its refusal cites.
+MAX_REASON = 400
+
+_FEATURE_ADVICE = {
+    "lidar_min": "drive nearer to obstacles and farther from them",
+    "prev_lin": "collect while the actor drives: this is its last action",
+    "prev_ang": "collect while the actor drives: this is its last action",
+    "cur_lin": "collect while it drives, and check that odom reports the speed",
+    "cur_ang": "collect while it turns, and check that odom reports the turn rate",
+    "gap_heading": "drive where the way is free in other directions than this",
+}
+_CHANNEL_ADVICE = {
+    "lidar": "check scan and robot.lidar_pose",
+    "depth": "check depth, camera_info and robot.camera_pose",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Why a set is graded no better than `grade` ("good": only worth knowing), and what to do."""
+
+    grade: str
+    reason: str
+    advice: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """All that was learned about a folder; arrays have a row for each usable file.
+
+    `proprio` is (n, 6) float32 raw, `points` (n, d) float32 places in the space of coverage,
+    `occupancy` (channels, cells, cells) the mean grid, `empty` (channels,) how many grids have no
+    occupied cell; `regions` holds {feature: region} of each file.
+    """
+
+    folder: Path
+    contract: Contract
+    files: tuple[Path, ...]
+    proprio: NDArray[np.float32]
+    points: NDArray[np.float32]
+    occupancy: NDArray[np.float64]
+    empty: NDArray[np.int64]
+    regions: tuple[dict[str, str], ...]
+    sessions: tuple[str, ...]
+    stamps_ns: tuple[int | None, ...]
+    duplicates: dict[Path, Path]
+    unusable: dict[Path, str]
+
+
+def survey(
+    folder: Path,
+    contract: Contract,
+    progress: Callable[[Sequence[Path]], Iterable[Path]] = iter,
+) -> Survey:
+    """Read and check every sample of a folder once; nothing is changed.
+
+    Args:
+        folder: holds calib_*.npz, or any *.npz with `bev` and `proprio`.
+        contract: what the samples must follow.
+        progress: yields the files that it is given, and may show how far it is.
+
+    Raises:
+        SampleError: the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise SampleError(f"No calibration samples found: {folder} is not a folder")
+    total = np.zeros(contract.bev_shape)
+    empty = np.zeros(len(contract.grid_channels), np.int64)
+    files, stamps, sessions, regions = [], [], [], []
+    proprio, points = [], []
+    first: dict[bytes, Path] = {}
+    duplicates, unusable = {}, {}
+    for file in progress(samples.list_files(folder)):
+        try:
+            sample = samples.read(file, contract)
+        except SampleError as error:
+            # The sampler replaces files while it drives.
+            if file.is_symlink() or file.exists():
+                unusable[file] = str(error).removeprefix(f"{file}: ")[:MAX_REASON]
+            continue
+        files.append(file)
+        stamps.append(sample.stamp_ns)
+        sessions.append(sample.session)
+        regions.append(coverage.regions(sample.bev, sample.proprio, contract))
+        proprio.append(sample.proprio)
+        points.append(coverage.embedding(sample.bev, sample.proprio, contract))
+        total += sample.bev
+        empty += ~sample.bev.any(axis=(1, 2))
+        original = first.setdefault(_digest(sample), file)
+        if original != file:
+            duplicates[file] = original
+    return Survey(
+        folder,
+        contract,
+        tuple(files),
+        np.array(proprio, np.float32).reshape(len(files), contract.proprio_size),
+        np.array(points, np.float32).reshape(len(files), -1) if files else np.empty((0, 0), "f4"),
+        total / max(len(files), 1),
+        empty,
+        tuple(regions),
+        tuple(sessions),
+        tuple(stamps),
+        duplicates,
+        unusable,
+    )
+
+
+def _digest(sample: Sample) -> bytes:
+    return hashlib.sha256(sample.bev.tobytes() + sample.proprio.tobytes()).digest()
+
+
+def spread(
+    points: NDArray[np.float32], count: int, radius: float
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Choose points that are far from each other, each the farthest from those chosen before.
+
+    Farthest-point traversal (Gonzalez 1985); time and memory grow with n * count and n. A point
+    that is farther than `radius` from all others is always chosen, unless `count` ends the choice.
+
+    Args:
+        points: (n, d).
+        count: points wanted at most.
+        radius: the choice ends when no point is farther than this from those chosen.
+
+    Returns:
+        Indices in the order of choice, and for each the distance to its nearest neighbour among
+        all points; Inf for a single point.
+    """
+    chosen: list[int] = []
+    nearest: list[float] = []
+    gap = np.full(len(points), np.inf, np.float32)
+    if len(points):
+        # Starts at the outermost point, so that the order of the files does not matter.
+        at = int(np.argmax(np.linalg.norm(points - points.mean(axis=0), axis=1)))
+        while len(chosen) < count and gap[at] > radius:
+            distance = np.linalg.norm(points - points[at], axis=1)
+            gap = np.minimum(gap, distance)
+            distance[at] = np.inf
+            chosen.append(at)
+            nearest.append(float(distance.min()))
+            at = int(np.argmax(gap))
+    return chosen, np.array(nearest, np.float32)
+
+
+def describe(found: Survey) -> dict[str, Any]:
+    """Return what was found, its grade, the reasons and the advice, as plain JSON types.
+
+    `distinct` counts frames that differ from each other by more than ALIKE, up to GOOD_SAMPLES.
+    """
+    contract = found.contract
+    usable = len(found.files)
+    chosen, nearest = spread(found.points, GOOD_SAMPLES, ALIKE)
+    lonely = np.argsort(-nearest, kind="stable")[: MOST_LONELY if usable > 1 else 0]
+    counts = _region_counts(found)
+    result: dict[str, Any] = {
+        "folder": str(found.folder),
+        "contract": contract.digest,
+        "found": usable + len(found.unusable),
+        "usable": usable,
+        "distinct": len(chosen),
+        "duplicates": {file.name: of.name for file, of in found.duplicates.items()},
+        "unusable": {file.name: reason for file, reason in found.unusable.items()},
+        "sessions": dict(sorted(Counter(found.sessions).items())),
+        "without_stamp": sum(not stamp for stamp in found.stamps_ns),
+        "features": _features(found) if usable else {},
+        "channels": {
+            name: {"mean_occupancy": float(mean.mean()), "empty_samples": int(empty)}
+            for name, mean, empty in zip(contract.grid_channels, found.occupancy, found.empty)
+        },
+        "regions": counts,
+        "few": few_regions(counts),
+        "lonely": [
+            {
+                "file": found.files[chosen[i]].name,
+                "distance": round(float(nearest[i]), 3),
+                "regions": found.regions[chosen[i]],
+            }
+            for i in lonely
+        ],
+    }
+    findings = _findings(result)
+    result["grade"] = min((finding.grade for finding in findings), key=GRADES.index, default="good")
+    result["findings"] = [dataclasses.asdict(finding) for finding in findings]
+    return result
+
+
+def _features(found: Survey) -> dict[str, dict[str, Any]]:
+    low, high = found.proprio.min(axis=0), found.proprio.max(axis=0)
+    mean, std = found.proprio.mean(axis=0, dtype=float), found.proprio.std(axis=0, dtype=float)
+    return {
+        name: {
+            "min": float(low[i]),
+            "mean": float(mean[i]),
+            "max": float(high[i]),
+            "std": float(std[i]),
+            "constant": bool(high[i] - low[i] < CONSTANT),
+        }
+        for i, name in enumerate(found.contract.proprio_names)
+    }
+
+
+def _region_counts(found: Survey) -> dict[str, dict[str, int]]:
+    counts = {
+        feature: dict.fromkeys(names, 0)
+        for feature, names in coverage.all_regions(found.contract).items()
+    }
+    for place in found.regions:
+        for feature, region in place.items():
+            counts[feature][region] += 1
+    return counts
+
+
+def few_regions(counts: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
+    """Return the regions with fewer than ENOUGH_IN_REGION samples, the emptiest first."""
+    return sorted(
+        (
+            {"feature": feature, "region": region, "samples": count}
+            for feature, regions in counts.items()
+            for region, count in regions.items()
+            if count < ENOUGH_IN_REGION
+        ),
+        key=lambda gap: gap["samples"],
+    )
+
+
+def _findings(result: dict[str, Any]) -> list[Finding]:
+    """Return the reasons of the grade, the worst first."""
+    usable, distinct = result["usable"], result["distinct"]
+    found = []
+    if distinct < GOOD_SAMPLES:
+        poor = distinct < POOR_SAMPLES
+        detail = f"{usable} usable samples"
+        if distinct < usable:
+            detail += f", {distinct} of them distinct (the others are much like these)"
+        wanted = f"fewer than {POOR_SAMPLES} are poor" if poor else f"{GOOD_SAMPLES} are wanted"
+        advice = "drive on while it samples"
+        if usable >= GOOD_SAMPLES:
+            advice += ", in other places, at other speeds and turns; more of the same does not help"
+        found.append(Finding("poor" if poor else "fair", f"{detail}; {wanted}", advice))
+    if usable:
+        found += _narrow(result)
+    if result["unusable"]:
+        found.append(Finding(
+            "good", f"files that cannot be used, and are left out: {len(result['unusable'])}",
+            "their reasons are listed; --quarantine moves such files to a folder of their own",
+        ))  # fmt: skip
+    if result["duplicates"]:
+        found.append(Finding(
+            "good", f"samples that repeat the content of another: {len(result['duplicates'])}",
+            "they do no harm and add nothing",
+        ))  # fmt: skip
+    if len(result["sessions"]) == 1 and "" not in result["sessions"]:
+        found.append(Finding(
+            "good", "all samples come from one session",
+            "collect in several places and lights: samples of all sessions may share a folder",
+        ))  # fmt: skip
+    return sorted(found, key=lambda finding: GRADES.index(finding.grade))
+
+
+def _narrow(result: dict[str, Any]) -> list[Finding]:
+    """Return what the set does not reach although it should."""
+    found = []
+    for name, channel in result["channels"].items():
+        if channel["empty_samples"] == result["usable"]:
+            found.append(Finding(
+                "poor", f"the {name} channel is empty in every sample: INT8 would be useless",
+                f"{_CHANNEL_ADVICE[name]}, then collect anew",
+            ))  # fmt: skip
+    for name, feature in result["features"].items():
+        if feature["constant"]:
+            reason = f"{name} is {feature['mean']:.3g} in every sample"
+            found.append(Finding("fair", reason, _FEATURE_ADVICE[name]))
+    for feature, counts in result["regions"].items():
+        well = sum(count >= ENOUGH_IN_REGION for count in counts.values())
+        if well < LEAST_REGION_SHARE * len(counts):
+            missing = [f"{r} ({n})" for r, n in counts.items() if n < ENOUGH_IN_REGION]
+            found.append(Finding(
+                "fair",
+                f"{feature}: {well} of {len(counts)} regions hold {ENOUGH_IN_REGION} samples or "
+                "more, half of them should",
+                f"collect more of: {'; '.join(missing)}",
+            ))  # fmt: skip
+    return found
