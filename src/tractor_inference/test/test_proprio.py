@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tractor_inference import contract as contract_module
 from tractor_inference import robot as robot_module
 from tractor_inference.bev import Scan
-from tractor_inference.kinematics import action_to_velocity
+from tractor_inference.kinematics import Velocity, action_to_velocity, velocity_to_action
 from tractor_inference.paths import default_params_file
 from tractor_inference.proprio import gap_heading, lidar_min, raw_vector
 
@@ -108,3 +108,24 @@ def test_vector_order_is_that_of_the_contract():
 def test_action_becomes_velocity(space, action, expected):
     contract = dataclasses.replace(CONTRACT, action_space=space)
     assert action_to_velocity(np.array(action, float), contract, ROBOT) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("space", ["tracks", "twist"])
+@given(first=st.floats(-1.0, 1.0, width=32), second=st.floats(-1.0, 1.0, width=32))
+def test_a_velocity_gives_its_action_back(space, first, second):
+    contract = dataclasses.replace(CONTRACT, action_space=space)
+    action = np.array([first, second], np.float32)
+    found = velocity_to_action(action_to_velocity(action, contract, ROBOT), contract, ROBOT)
+    assert found.dtype == np.float32
+    # What the actor sees again is its own action, unless one track all but stands beside the other.
+    exact = np.abs(action) > 1e-7
+    assert np.array_equal(found[exact], action[exact])
+    assert found == pytest.approx(action, abs=1e-15)
+
+
+@pytest.mark.parametrize("space", ["tracks", "twist"])
+@given(linear=st.floats(-10.0, 10.0), angular=st.floats(-10.0, 10.0))
+def test_any_velocity_gives_an_action_in_range(space, linear, angular):
+    contract = dataclasses.replace(CONTRACT, action_space=space)
+    action = velocity_to_action(Velocity(linear, angular), contract, ROBOT)
+    assert np.abs(action).max() <= 1.0

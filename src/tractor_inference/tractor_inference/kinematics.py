@@ -37,3 +37,18 @@ def action_to_velocity(action: NDArray[np.floating], contract: Contract, robot: 
             robot.max_angular_speed * (second - first) / 2.0,
         )
     return Velocity(robot.max_linear_speed * first, robot.max_angular_speed * second)
+
+
+def velocity_to_action(velocity: Velocity, contract: Contract, robot: Robot) -> NDArray[np.float32]:
+    """Turn a velocity into the action that makes it, the inverse of `action_to_velocity`.
+
+    Returns:
+        (2,) float32, clipped to [-1, 1]: a velocity beyond the tracks' limits saturates them.
+    """
+    linear = velocity.linear / robot.max_linear_speed
+    angular = velocity.angular / robot.max_angular_speed
+    if contract.action_space == "tracks":
+        action = (linear - angular, linear + angular)
+    else:
+        action = (linear, angular)
+    return np.clip(np.array(action, np.float32), -1.0, 1.0)
