@@ -5,7 +5,7 @@ package_name = "tractor_calibration"
 setup(
     name=package_name,
     version="0.1.0",
-    description="Checks calibration samples and converts ONNX actors into proven RKNN models.",
+    description="Makes and checks calibration samples, converts ONNX actors into proven RKNN models.",
     license="Apache-2.0",
     maintainer="Rover suite maintainers",
     maintainer_email="maintainers@rover-suite.example.org",
@@ -21,6 +21,7 @@ setup(
         "console_scripts": [
             "check=tractor_calibration.check:main",
             "convert=tractor_calibration.convert:main",
+            "harvest=tractor_calibration.harvest:main",
         ],
     },
 )

@@ -117,7 +117,8 @@ def test_colcon_build_installs_commands_launch_files_and_parameters(repository, 
         if os.access(path, os.X_OK)
     }
     assert commands >= {
-        "bev_builder", "sac_actor", "cmd_guard", "sim", "replay", "check", "convert",
+        "bev_builder", "sac_actor", "cmd_guard", "drive", "sim", "replay", "check", "convert",
+        "harvest",
         "start_sac_rover.sh", "convert_onnx_to_rknn.sh",
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ import sys
 VERBS = {
     "check": "check a folder of calibration samples, and say what it lacks",
     "convert": "convert an ONNX actor to a proved RKNN model",
+    "harvest": "make calibration samples of recorded drives",
 }
 
 

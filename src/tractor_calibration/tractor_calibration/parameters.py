@@ -1,4 +1,4 @@
-"""Parameters of the converter: the section `/**/convert` of the shared parameter file."""
+"""Parameters of the commands: their sections of the shared parameter file."""
 
 from __future__ import annotations
 
@@ -41,3 +41,24 @@ class ConvertParameters:
     toolkit_time_limit_s: float = param(
         "Time after which the toolkit's process is killed, s.", 600.0, minimum=1.0, maximum=86400.0
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class HarvestParameters:
+    """Which topics of a recording are what, the section `/**/harvest`.
+
+    The first name that is there counts; a relative one is found in any one namespace.
+    """
+
+    scan_topics: tuple[str, ...] = param("LaserScan.", ("scan",))
+    depth_topics: tuple[str, ...] = param(
+        "Depth Image.", ("depth", "camera/camera/depth/image_rect_raw")
+    )
+    camera_info_topics: tuple[str, ...] = param(
+        "CameraInfo of the depth image.", ("camera_info", "camera/camera/depth/camera_info")
+    )
+    odom_topics: tuple[str, ...] = param("Odometry.", ("odom",))
+    command_topics: tuple[str, ...] = param(
+        "Twist or TwistStamped that drove the rover.", ("cmd_vel_raw", "cmd_vel")
+    )
+    clock_topics: tuple[str, ...] = param("Clock of a simulation.", ("clock",))

@@ -11,6 +11,7 @@ NODES = {
     "sac_actor": ("tractor_inference.sac_actor_node", "ActorParameters"),
     "cmd_guard": ("tractor_inference.guard", "GuardParameters"),
     "convert": ("tractor_calibration.parameters", "ConvertParameters"),
+    "harvest": ("tractor_calibration.parameters", "HarvestParameters"),
 }
 
 
