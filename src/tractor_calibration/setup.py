@@ -5,7 +5,7 @@ package_name = "tractor_calibration"
 setup(
     name=package_name,
     version="0.1.0",
-    description="Makes and checks calibration samples, converts ONNX actors into proven RKNN models.",
+    description="Makes and checks calibration samples, converts ONNX actors to RKNN models.",
     license="Apache-2.0",
     maintainer="Rover suite maintainers",
     maintainer_email="maintainers@rover-suite.example.org",

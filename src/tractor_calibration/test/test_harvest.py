@@ -14,6 +14,8 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tractor_calibration import bag_reader, harvest
 from tractor_calibration.recorded_drive import Settings
@@ -110,11 +112,11 @@ def record(params_file, seconds, seed=3):
     """
     from tractor_sim.simulation import Simulation
 
-    settings = Settings.load(params_file)
-    contract, robot = settings.contract, settings.robot
+    rover = Settings.load(params_file)
+    contract, robot = rover.contract, rover.robot
     simulation = Simulation(seed, robot)
     rng = np.random.default_rng(seed)
-    builder = BevBuilder(contract, robot, settings.builder)
+    builder = BevBuilder(contract, robot, rover.builder)
     track = OdometryTrack()
     events, frames = [], []
     action = np.zeros(2, np.float32)
@@ -157,15 +159,20 @@ def record(params_file, seconds, seed=3):
     return Drive(events, frames)
 
 
-def write_bag(path, events, storage="mcap", topics=None, extra=(), compression=None):
-    """Write events as a bag; `extra` are (topic, type, recorded ns, bytes)."""
+def write_bag(path, events, storage="mcap", topics=None, extra=(), compression=None, mode="NONE"):
+    """Write events as a bag; `extra` are (topic, type, recorded ns, bytes).
+
+    `compression` (name, function) is MCAP's own, of its chunks; `mode` is that of rosbag2.
+    """
     plugin = getattr(rosbag2.StoragePlugin, storage.upper())
     topics = TOPICS | (topics or {})
     serialised = [
         (*topics[role], at_ns, bytes(STORE.serialize_cdr(message, topics[role][1])))
         for role, at_ns, message in events
     ]
-    with rosbag2.Writer(path, version=9, storage_plugin=plugin) as writer:
+    writer = rosbag2.Writer(path, version=9, storage_plugin=plugin)
+    writer.set_compression(getattr(rosbag2.CompressionMode, mode), rosbag2.CompressionFormat.ZSTD)
+    with writer:
         if compression:
             writer.storage.compression, writer.storage.compressor = compression
         connections = {}
@@ -458,6 +465,57 @@ def test_metadata_that_cannot_be_used_is_like_none(run, bag, tmp_path, drive, co
     assert losses(result)[0].startswith("metadata.yaml: cannot be used")
 
 
+@pytest.mark.parametrize("mode", ["FILE", "MESSAGE"])
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_recordings_that_the_recorder_compressed(
+    run, tmp_path, out, drive, contract, storage, mode
+):
+    bag = write_bag(tmp_path / "bag", drive.events, storage, mode=mode)
+    assert run(bag, "--keep", 1000)[0] == 0
+    assert_same(harvested(out, contract), drive.frames)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_whatever_is_wrong_with_a_file_the_command_ends_with_an_exit_code(
+    run, drive, storage, tmp_path, out, data
+):
+    """Bytes overwritten at random, often where headers and indices are, and cut at random."""
+    copy = tmp_path / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.rmtree(out, ignore_errors=True)
+    file = file_of(write_bag(copy, drive.events[:60], storage))
+    size = file.stat().st_size
+    place = st.one_of(
+        st.integers(0, 5000), st.integers(0, size - 1), st.integers(size - 5000, size)
+    )
+    changes = st.lists(st.tuples(place, st.binary(min_size=1, max_size=12)), max_size=8)
+    with file.open("rb+") as opened:
+        for position, content in data.draw(changes):
+            opened.seek(position)
+            opened.write(content)
+        if data.draw(st.booleans()):
+            opened.truncate(data.draw(place))
+    code, result = run(copy, "--keep", 5)
+    assert code in (0, harvest.DAMAGED, harvest.NOTHING)
+    if code != harvest.NOTHING:
+        assert len(samples.list_files(out)) == len(result["written"]) > 0
+
+
+def test_a_recording_time_that_leaps_costs_little(run, tmp_path, out, drive):
+    year_ns = 365 * 86400 * 10**9
+    events = list(drive.events)
+    role, at_ns, message = events[100]
+    events[100] = (role, at_ns + year_ns, message)
+    code, result = run(write_bag(tmp_path / "bag", events), "--keep", 1000)
+    assert code == 0
+    assert len(result["written"]) >= len(drive.frames) - 10
+    assert result["driven_s"] < 2 * SECONDS
+
+
 def test_a_single_file_is_a_recording(run, bag, out, drive):
     code, result = run(file_of(bag), "--keep", 1000)
     assert code == 0
@@ -602,7 +660,7 @@ def test_what_a_killed_recorder_left_in_the_log_is_read(run, tmp_path, out, driv
     assert_same(harvested(out, contract), drive.frames)
     assert any("killed" in loss for loss in losses(result))
     after = {f.name: f.read_bytes() for f in killed.iterdir()}
-    assert {name: after[name] for name in before} == before
+    assert after == before
 
 
 @pytest.mark.parametrize(
@@ -651,6 +709,7 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(run, bag, out):
         (["--keep", "0"], "at least 1"),
         (["--probability", "0"], "more than 0"),
         (["--fast"], "--fast"),
+        (["--no-command", "--command-topic", "drive"], "expected one of them"),
     ],
 )
 def test_wrong_arguments(capsys, out, arguments, text):
@@ -660,10 +719,19 @@ def test_wrong_arguments(capsys, out, arguments, text):
     assert text in capsys.readouterr().err
 
 
-def test_poses_from_tf_are_not_in_a_recording(run, bag, params_file, tmp_path, out, capsys):
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (("use_tf: false", "use_tf: true"), "robot.use_tf: expected false"),
+        (("sample_keep: 100", "sample_keep: 0"), "sample_keep: expected at least 1"),
+        (("scan_topics", "scan_topic"), "scan_topic: unknown parameter"),
+    ],
+)
+def test_parameters_it_cannot_work_with(bag, params_file, tmp_path, out, caplog, change, text):
     file = tmp_path / "params.yaml"
-    file.write_text(params_file.read_text().replace("use_tf: false", "use_tf: true"))
+    file.write_text(params_file.read_text().replace(*change))
     assert harvest.main([str(bag), "--out", str(out), "--params", str(file)]) == harvest.USAGE
+    assert text in caplog.text
     assert not out.exists()
 
 

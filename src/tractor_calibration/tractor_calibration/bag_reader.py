@@ -379,6 +379,9 @@ def _write_ahead_log(path: Path) -> bool:
 
 def _salvage_sqlite(path: Path, note: Note) -> Iterator[Message]:
     mode = "mode=ro" if _write_ahead_log(path) else "immutable=1"
+    # SQLite makes an index of the log beside it, which is not the recording's.
+    index = path.with_name(path.name + "-shm")
+    indexed = index.exists()
     database = sqlite3.connect(f"file:{quote(str(path.resolve()))}?{mode}", uri=True)
     try:
         # Lets SQLite read a file that is shorter than its header says.
@@ -411,3 +414,5 @@ def _salvage_sqlite(path: Path, note: Note) -> Iterator[Message]:
             note(f"{path.name}: the rows after {where}, are lost ({problem})")
     finally:
         database.close()
+        if not indexed:
+            index.unlink(missing_ok=True)

@@ -37,7 +37,9 @@ from .recorded_drive import TYPES, RecordedDrive, Settings
 
 USAGE, DAMAGED, NOTHING, FILES, INTERRUPTED = 2, 3, 4, 7, 130
 ROLES = tuple(TYPES)
-SHOWN = 5
+SHOWN = 12
+# A longer silence of all topics is no driving.
+PAUSE_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.keep is not None and args.keep < 1:
         parser.error(f"--keep: expected at least 1, found {args.keep}")
+    if args.no_command and args.command_topic:
+        parser.error("--no-command and --command-topic: expected one of them, found both")
     if not 0.0 < args.probability <= 1.0:
         parser.error(f"--probability: expected more than 0 and at most 1, found {args.probability}")
     return args
@@ -171,7 +175,7 @@ class _Kept:
         if taken:
             self.frames[self.offered] = Sample(
                 sample.bev.copy(order="K"), sample.proprio, sample.stamp_ns,
-                session=session, origin="harvested",
+                session=session[: samples.MAX_TEXT], origin="harvested",
             )  # fmt: skip
 
 
@@ -183,39 +187,41 @@ def _read(
 
     store = get_typestore(Stores.ROS2_JAZZY)
     roles = {topic: role for role, topic in topics.items()}
-    undecoded: dict[tuple[str, str], list[float]] = {}
-    first_ns: int | None = None
-    now_ns = clock_ns = 0
-    usable = 0
+    unread: Counter[tuple[str, bool]] = Counter()
+    first_unread: dict[tuple[str, bool], str] = {}
+    now_s = driven_s = 0.0
+    last_ns: int | None = None
+    clock_ns = usable = 0
     for topic, kind, recorded_ns, data in _with_progress(bag, set(roles)):
         role = roles[topic]
-        first_ns = recorded_ns if first_ns is None else first_ns
         # What follows a leap back of the recorder's clock came later all the same.
-        now_ns = max(now_ns, recorded_ns)
-        since_s = (recorded_ns - first_ns) * 1e-9
-        if kind not in TYPES[role]:
-            undecoded.setdefault((topic, f"is of type {kind}"), []).append(since_s)
-            continue
+        step_s = 0.0 if last_ns is None else max(0.0, (recorded_ns - last_ns) * 1e-9)
+        last_ns, now_s, driven_s = recorded_ns, now_s + step_s, driven_s + min(step_s, PAUSE_S)
+        fitting = kind in TYPES[role]
         try:
+            if not fitting:
+                raise TypeError(f"is of type {kind}")
             message: Any = store.deserialize_cdr(data, kind)
         except Exception as error:  # a damaged message can fail in any way
-            why = f"cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())})"
-            undecoded.setdefault((topic, why), []).append(since_s)
+            why = " ".join(str(error).split())
+            why = f"cannot be decoded ({type(error).__name__}: {why})" if fitting else why
+            unread[topic, fitting] += 1
+            first_unread.setdefault((topic, fitting), f"the first {driven_s:.1f} s in: {why}")
             continue
         if role == "clock":
             clock_ns = stamp_ns(message.clock)
             continue
         now_clock_ns = clock_ns if "clock" in topics else recorded_ns
-        sample = drive.take(role, message, now_clock_ns, (now_ns - first_ns) * 1e-9)
+        sample = drive.take(role, message, now_clock_ns, now_s)
         if sample is not None:
             usable += 1
             use(sample)
-    for (topic, why), times_s in undecoded.items():
-        bag.losses.append(
-            f"{topic}: {len(times_s)} of its messages, the first {times_s[0]:.1f} s in: {why}"
-        )
+    bag.losses += [
+        f"{topic}: {count} of its messages, {first_unread[topic, fitting]}"
+        for (topic, fitting), count in unread.items()
+    ]
     return {
-        "seconds": (now_ns - (first_ns or 0)) * 1e-9,
+        "seconds": driven_s,
         "depth_frames": drive.frames,
         "usable_frames": usable,
         "refused": dict(drive.refused.most_common()),
@@ -244,7 +250,7 @@ def _harvest_bag(
         bag = Bag(path)
         result["losses"] = bag.losses
         topics = result["topics"] = resolve(bag.counts, wanted)
-    except BagError as error:
+    except (BagError, OSError) as error:
         return result | {"error": str(error).removeprefix(f"{path}: ")}
     result |= _read(
         bag, topics, RecordedDrive(settings), lambda sample: kept.offer(sample, bag.name)
@@ -266,8 +272,8 @@ def _check_writable(folder: Path) -> None:
         there = there.parent
     if not there.is_dir():
         raise NotADirectoryError(f"{there}: expected a folder, found a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{there}: expected a folder that can be written")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(f"{there}: expected a folder that can be read and written")
 
 
 def _plural(count: int, noun: str) -> str:
@@ -287,7 +293,9 @@ def _lines_of(bag: dict[str, Any]) -> list[str]:
     lines += [f"  not usable, as on the rover: {n} x {why}" for why, n in refused[:SHOWN]]
     if len(refused) > SHOWN:
         lines.append(f"  not usable for other reasons: {sum(n for _, n in refused[SHOWN:])}")
-    lines += [f"  lost: {loss}" for loss in bag["losses"]]
+    lines += [f"  lost: {loss}" for loss in bag["losses"][:SHOWN]]
+    if len(bag["losses"]) > SHOWN:
+        lines.append(f"  lost: {len(bag['losses']) - SHOWN} times more, listed by --json")
     if bag["error"]:
         lines.append("  nothing harvested: " + bag["error"].replace("\n", "\n  "))
     return lines
@@ -378,9 +386,12 @@ def _settings(args: argparse.Namespace) -> tuple[Settings, dict[str, tuple[str, 
         wanted[role] = (given,) if given else getattr(topics, f"{role}_topics")
     if args.no_command:
         del wanted["command"]
-    if not args.use_sim_time:
+    if not (args.use_sim_time or args.clock_topic):
         del wanted["clock"]
-    return Settings.load(file), wanted
+    settings = Settings.load(file)
+    if args.keep is None and not settings.actor.sample_keep:
+        raise ParameterError("sample_keep: expected at least 1, found 0; or give --keep N")
+    return settings, wanted
 
 
 if __name__ == "__main__":

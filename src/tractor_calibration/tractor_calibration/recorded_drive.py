@@ -222,7 +222,8 @@ def _receive(
 def _ensure_fresh(monitor: InputMonitor, now_s: float) -> None:
     if monitor.fresh(now_s):
         return
-    why = f" (last rejected: {monitor.last_rejection})" if monitor.last_rejection else ""
+    rejection = _without_found(monitor.last_rejection)
+    why = f" (last rejected: {rejection})" if rejection else ""
     if not monitor.received:
         raise SensorError(f"{monitor.name} never received{why}")
     raise SensorError(f"{monitor.name} older than {monitor.max_age_s:.2f} s{why}")
