@@ -25,8 +25,8 @@ MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END, FOOTER = 0x03, 0x04, 0x05, 0x06, 0x0F, 0x02
 # Recorders write chunks of about a megabyte; a damaged length must not fill the memory.
 MAX_CHUNK_BYTES = 512 * 1024 * 1024
-# A damaged page of an SQLite table hides at most some thousand rows; after so many there are none.
-PROBED_ROWS = 10_000
+# How far behind the last readable row of an SQLite table others are looked for, in growing steps.
+PROBED_ROWS = 1_000_000
 
 Note = Callable[[str], None]
 
@@ -149,6 +149,8 @@ class _Storage:
                 raise BagError("the recorder was killed; its last messages are in a file beside it")
             with _reader(path) as reader:
                 for c in reader.connections:
+                    if not (type(c.topic) is str and type(c.msgtype) is str):
+                        raise ValueError(f"a topic is called {c.topic!r}, {c.msgtype!r}")
                     self.counts[c.topic, c.msgtype] += c.msgcount
         except Exception as error:  # rosbags and its libraries raise anything on damaged files
             self._damaged = True
@@ -166,6 +168,8 @@ class _Storage:
                 with _reader(self._path) as reader:
                     if chosen := [c for c in reader.connections if c.topic in topics]:
                         for c, recorded_ns, data in reader.messages(chosen):
+                            if not (type(recorded_ns) is int and type(data) is bytes):
+                                raise ValueError(f"a message is of the time {recorded_ns!r}")
                             if recorded_ns != last_ns:
                                 last_ns, delivered = recorded_ns, set()
                             delivered.add(c.topic)
@@ -389,25 +393,29 @@ def _salvage_sqlite(path: Path, note: Note) -> Iterator[Message]:
         topics = {
             key: (name, kind)
             for key, name, kind in database.execute("SELECT id, name, type FROM topics")
+            if type(name) is str and type(kind) is str
         }
         query = "SELECT id, topic_id, timestamp, data FROM messages WHERE id > ? ORDER BY id"
-        last, failed, lost, problem = 0, 0, 0, ""
-        first_ns = recorded_ns = 0
+        last, failed, lost, problem = 0, 0, 0, "a damaged row"
+        first_ns = last_ns = 0
         while failed < PROBED_ROWS:
             try:
                 for key, topic, recorded_ns, data in database.execute(query, (last + failed,)):
-                    first_ns = first_ns or recorded_ns
+                    if key <= last:
+                        raise sqlite3.DatabaseError("rows lead in a circle")
                     lost += key - last - 1 if failed else 0
                     last, failed = key, 0
-                    if topic in topics and isinstance(data, bytes):
+                    # A damaged row may hold values of any type.
+                    if topic in topics and type(recorded_ns) is int and type(data) is bytes:
+                        first_ns, last_ns = first_ns or recorded_ns, recorded_ns
                         yield Message(*topics[topic], recorded_ns, data)
                     else:
                         lost += 1
                 break
             except sqlite3.DatabaseError as error:
                 problem = _one_line(error)
-                failed += 1
-        where = f"row {last}, {(recorded_ns - first_ns) * 1e-9:.1f} s in"
+                failed += 1 + failed // 100
+        where = f"row {last}, {(last_ns - first_ns) * 1e-9:.1f} s in"
         if lost:
             note(f"{path.name}: {lost} rows before row {last} are lost ({problem})")
         if failed:
