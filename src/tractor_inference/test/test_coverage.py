@@ -10,7 +10,6 @@ from tractor_inference.coverage import (
     CoverageSet,
     all_regions,
     embedding,
-    nearest_distances,
     regions,
 )
 from tractor_inference.paths import default_params_file
@@ -65,12 +64,31 @@ def test_alike_frames_are_near_and_others_far():
     assert gap("wall", "moved") < 0.5 * gap("wall", "empty")
 
 
-def test_nearest_distances_match_the_definition_beyond_one_chunk():
-    points = np.random.default_rng(0).random((600, 5)).astype(np.float32)
-    full = np.linalg.norm(points[:, None] - points[None], axis=2)
-    np.fill_diagonal(full, np.inf)
-    np.testing.assert_allclose(nearest_distances(points), full.min(axis=1), atol=2e-3)
-    assert nearest_distances(points[:1])[0] == np.inf
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8))
+def test_nearest_neighbours_are_right_after_any_changes(seed, capacity):
+    rng = np.random.default_rng(seed)
+    kept = CoverageSet(capacity)
+    held = {}
+    for key in range(60):
+        point = rng.integers(0, 9, size=2).astype(np.float32)
+        step = rng.random()
+        if step < 0.2:
+            kept.fix(key, point)
+            held[key] = point
+        elif step < 0.4 and held:
+            gone = int(rng.choice([*held]))
+            kept.remove(gone)
+            del held[gone]
+        else:
+            taken, replaced = kept.offer(key, point)
+            if taken:
+                held[key] = point
+                held.pop(replaced, None)
+        assert {*kept.keys} == {*held}
+        points = np.array([held[k] for k in kept.keys]).reshape(-1, 2)
+        full = np.linalg.norm(points[:, None] - points[None], axis=2)
+        np.fill_diagonal(full, np.inf)
+        np.testing.assert_allclose(kept._nearest, full.min(axis=1, initial=np.inf), rtol=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 20))

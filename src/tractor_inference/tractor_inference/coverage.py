@@ -7,6 +7,7 @@ for choosing; `regions` names in words where it lies, for people.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from .contract import Contract, normalize
 POOL = 4
 # A whole block of occupied cells counts as much as this many standard deviations of a feature.
 GRID_WEIGHT = 4.0
-CHUNK = 256
 
 # Bounds between neighbouring regions of a feature, ascending, and what people call the regions.
 _SPEED = ((0.02, 0.1), ("standing", "slow", "at speed"))
@@ -88,22 +88,6 @@ def _named(value: float, bounds: tuple[float, ...], names: tuple[str, ...]) -> s
     return names[int(np.searchsorted(bounds, value))]
 
 
-def nearest_distances(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (n,) the distance of each point (n, d) to its nearest neighbour; Inf for a single one.
-
-    Memory grows with n, not with its square.
-    """
-    squares = (points**2).sum(axis=1)
-    nearest = np.empty(len(points), np.float32)
-    for start in range(0, len(points), CHUNK):
-        part = slice(start, start + CHUNK)
-        between = squares[part, None] + squares - 2.0 * points[part] @ points.T
-        own = np.arange(len(between))
-        between[own, start + own] = np.inf
-        nearest[part] = np.sqrt(np.maximum(between.min(axis=1), 0.0))
-    return nearest
-
-
 @dataclasses.dataclass
 class _Member:
     key: Any
@@ -125,8 +109,12 @@ class CoverageSet:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._members: list[_Member] = []
-        self._points = np.empty((0, 0), np.float32)
-        self._between: NDArray[np.float32] | None = None
+        # Grows by doubling; the first len(self) rows count.
+        self._memory = np.empty((0, 0), np.float32)
+        # Distance to, and place of, the nearest neighbour of each member; kept, because to compute
+        # them anew for each change would cost the square of the number of members.
+        self._nearest = np.empty(0, np.float32)
+        self._nearest_at = np.empty(0, np.intp)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -160,43 +148,62 @@ class CoverageSet:
             return False, None
         if not free:
             return False, None
-        nearest = self._nearest()
-        crowded = min(free, key=lambda i: nearest[i])
+        crowded = min(free, key=lambda i: self._nearest[i])
         distance[crowded] = np.inf
-        if distance.min(initial=np.inf) <= nearest[crowded]:
+        if distance.min(initial=np.inf) <= self._nearest[crowded]:
             return False, None
         replaced = self._members[crowded].key
         self._members[crowded] = _Member(key, fixed=False)
         self._points[crowded] = point
-        self._between = None
+        orphans = np.flatnonzero(self._nearest_at == crowded)
+        self._find_nearest([crowded, *orphans])
+        closer = distance < self._nearest
+        self._nearest[closer], self._nearest_at[closer] = distance[closer], crowded
         return True, replaced
 
     def remove(self, key: Any) -> None:
         """Forget a member whose frame is gone; unknown keys are ignored."""
-        for i, member in enumerate(self._members):
-            if member.key == key:
-                del self._members[i]
-                self._points = np.delete(self._points, i, axis=0)
-                self._between = None
-                return
+        gone = next((i for i, member in enumerate(self._members) if member.key == key), None)
+        if gone is None:
+            return
+        orphans = np.flatnonzero(np.delete(self._nearest_at, gone) == gone)
+        self._memory = np.delete(self._points, gone, axis=0)
+        del self._members[gone]
+        self._nearest = np.delete(self._nearest, gone)
+        self._nearest_at = np.delete(self._nearest_at, gone)
+        self._nearest_at -= self._nearest_at > gone
+        self._find_nearest(orphans)
+
+    @property
+    def _points(self) -> NDArray[np.float32]:
+        return self._memory[: len(self._members)]
 
     def _append(self, member: _Member, point: NDArray[np.float32]) -> None:
+        count = len(self._members)
+        distance = self._distances(point)
+        if count == len(self._memory):
+            memory = np.empty((max(16, 2 * count), len(point)), np.float32)
+            memory[:count] = self._points.reshape(count, -1) if count else 0.0
+            self._memory = memory
         self._members.append(member)
-        points = self._points if len(self._points) else np.empty((0, len(point)), np.float32)
-        self._points = np.concatenate([points, point[None]])
-        self._between = None
+        self._memory[count] = point
+        closer = distance < self._nearest
+        self._nearest[closer], self._nearest_at[closer] = distance[closer], count
+        self._nearest = np.append(self._nearest, distance.min(initial=np.inf))
+        self._nearest_at = np.append(self._nearest_at, distance.argmin() if count else -1)
+
+    def _find_nearest(self, places: Iterable[int]) -> None:
+        for place in places:
+            distance = self._distances(self._points[place])
+            distance[place] = np.inf
+            self._nearest_at[place] = distance.argmin()
+            self._nearest[place] = distance.min()
 
     def _distances(self, point: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not len(self._points):
+        if not self._members:
             return np.empty(0, np.float32)
         return np.sqrt(((self._points - point) ** 2).sum(axis=1))
 
-    def _nearest(self) -> NDArray[np.float32]:
-        """Return (n,) the distance of each member to its nearest neighbour."""
-        if self._between is None:
-            self._between = nearest_distances(self._points)
-        return self._between
-
     def _typical(self) -> float:
         """Return the distance at which a frame is as new as the members are to each other."""
-        return float(np.median(self._nearest())) if len(self._members) > 1 else 0.0
+        return float(np.median(self._nearest)) if len(self._members) > 1 else 0.0
