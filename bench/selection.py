@@ -59,10 +59,10 @@ def drive(seed: int) -> list[Sample]:
     return frames
 
 
-def chosen_of(frames: Sequence[Sample], count: int, contract) -> list[Sample]:
+def by_coverage(frames: Sequence[Sample], count: int, contract) -> list[Sample]:
     """Choose as `convert` does."""
     ranges = selection.activation_ranges(MODEL.read_bytes(), contract, frames)
-    return [frames[i] for i in selection.choose(*ranges, count)]
+    return [frames[i] for i in selection.by_coverage(*ranges, count)]
 
 
 def kept_by_coverage(frames: Sequence[Sample], contract) -> list[Sample]:
@@ -104,12 +104,13 @@ def main(argv: list[str] | None = None) -> int:
     kept = kept_by_coverage(frames, contract)
     sets: dict[str, tuple[Callable[[int], list[Sample]], int]] = {
         "all": (lambda _: frames, 1),
-        "50 chosen of all": (lambda _: chosen_of(frames, 50, contract), 1),
-        "20 chosen of all": (lambda _: chosen_of(frames, 20, contract), 1),
-        "50 chosen of 100 that the sampler keeps by coverage": (
-            lambda _: chosen_of(kept, 50, contract), 1,
+        "coverage of all, 50 at most": (lambda _: by_coverage(frames, 50, contract), 1),
+        "sampler keeps 100 by coverage, of them 50": (
+            lambda _: by_coverage(kept, 50, contract), 1,
         ),
-        "50 chosen of the first 100": (lambda _: chosen_of(frames[:KEPT], 50, contract), 1),
+        "sampler keeps the first 100, of them 50": (
+            lambda _: by_coverage(frames[:KEPT], 50, contract), 1,
+        ),
     }  # fmt: skip
     sets |= {f"random {n}": (random_set(n), arguments.seeds) for n in RANDOM_SIZES}
     rows = []

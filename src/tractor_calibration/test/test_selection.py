@@ -71,21 +71,6 @@ def test_the_widest_frame_comes_first_and_frames_that_add_nothing_are_left_out()
     assert selection.by_coverage(lows, highs, 4) == [4, 6]
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 80))
-def test_a_choice_covers_first_and_then_spreads_over_the_rest(seed, frames, count):
-    rng = np.random.default_rng(seed)
-    ends = np.sort(rng.integers(-5, 6, (2, frames, 3)).astype(float), axis=0)
-    chosen = selection.choose(*ends, count)
-    assert len(set(chosen)) == len(chosen) == min(count, frames)
-    covering = selection.by_coverage(*ends, count)
-    assert chosen[: len(covering)] == covering
-    filling = np.array(chosen[len(covering) :])
-    if len(filling) > 1:
-        rest = sorted({*range(frames)} - {*covering})
-        gaps = np.diff([rest.index(i) for i in filling])
-        assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
-
-
 @pytest.mark.toolkit
 def test_covering_frames_build_the_same_model_as_all_frames(
     tmp_path, contract, actor_writer, frame_maker

@@ -220,7 +220,7 @@ def _choose_calibration(
             yield frame
 
     ranges = selection.activation_ranges(facts.data, request.contract, frames())
-    chosen = selection.choose(*ranges, request.parameters.calibration_frames)
+    chosen = selection.by_coverage(*ranges, request.parameters.calibration_frames)
     files = tuple(pool[i] for i in sorted(chosen))
     return files, drift.ranges_of(seen, request.contract)
 

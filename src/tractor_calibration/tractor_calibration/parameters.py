@@ -17,10 +17,7 @@ class ConvertParameters:
 
     target: str = param("Platform to build for.", "rk3588", choices=TARGETS)
     calibration_frames: int = param(
-        "Samples that calibrate, at most; by coverage, then evenly over the rest.",
-        50,
-        minimum=1,
-        maximum=2000,
+        "Samples that calibrate, at most; chosen by coverage.", 100, minimum=1, maximum=2000
     )
     min_samples: int = param(
         "Usable samples that INT8 needs at least.", 10, minimum=1, maximum=2000
