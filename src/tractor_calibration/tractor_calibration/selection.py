@@ -112,8 +112,9 @@ def by_coverage(lows: NDArray[np.float64], highs: NDArray[np.float64], count: in
 
     A tensor's extension counts relative to its range over all frames. The choice ends when no frame
     extends any range: the toolkit's `normal` algorithm goes by extremes, so that more frames change
-    next to nothing (measured: 0.01 dB between 21 frames and all 793). Ties go to the earlier frame,
-    so the choice is deterministic.
+    little (measured: 0.01 dB between 21 frames and all 793 of one actor, 1.6 dB between 18 and 816
+    of another: a tensor that only the toolkit has reaches a little farther). Ties go to the earlier
+    frame, so the choice is deterministic.
 
     Args:
         lows, highs: (n, tensors) finite extremes per frame, n at least 1.
