@@ -214,6 +214,7 @@ class Sampler:
                 key = next(self._numbers)
                 self._retention.fix(key, sample)
                 self._note(key, path, sample)
+        self._say_what_lacks()
         while not (self._ending and self._queue.empty()):
             if time.monotonic() - self._recounted_s >= RECOUNT_S:
                 self._recount()
@@ -271,6 +272,7 @@ class Sampler:
             with contextlib.suppress(OSError):
                 self._kept.pop(replaced).path.unlink()
                 self.kept -= 1
+        self._say_what_lacks()
 
     def _save(self, sample: Sample) -> Path:
         """Write a frame that was asked for; it stays whatever comes."""
@@ -279,13 +281,13 @@ class Sampler:
         key = next(self._numbers)
         self._retention.fix(key, snapshot)
         self._note(key, path, snapshot)
+        self._say_what_lacks()
         self.kept += 1
         return path
 
     def _note(self, key: int, path: Path, sample: Sample) -> None:
         names = coverage.regions(sample.bev, sample.proprio, self._contract).values()
         self._kept[key] = _Kept(path, tuple(names))
-        self._say_what_lacks()
 
     def _say_what_lacks(self) -> None:
         counts = collections.Counter(name for kept in self._kept.values() for name in kept.regions)
