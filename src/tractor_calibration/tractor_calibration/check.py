@@ -25,7 +25,6 @@ import itertools
 import json
 import logging
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -34,9 +33,11 @@ from typing import Any
 
 from tractor_inference.errors import ParameterError, SampleError
 
+from .command import INTERRUPTED, USAGE, begin, make_parser
+
 log = logging.getLogger(__name__)
 
-POOR, USAGE, NO_SAMPLES, FILES, INTERRUPTED = 1, 2, 4, 7, 130
+POOR, NO_SAMPLES, FILES = 1, 4, 7
 QUARANTINE = "quarantine"
 _MOST_SHOWN = 10
 # A name in quarantine/ is this long at most, which leaves room for a number and the suffixes.
@@ -44,13 +45,7 @@ _NAME_BYTES = 200
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    summary, details = (__doc__ or "").split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        prog="check",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("check", __doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of calib_*.npz samples")
     parser.add_argument(
         "--html", type=Path, metavar="FILE.html", help="also write a report with plots"
@@ -59,11 +54,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--quarantine", action="store_true",
         help=f"move files that cannot be used to DIR/{QUARANTINE}, each with its reason",
     )  # fmt: skip
-    parser.add_argument(
-        "--params", type=Path, metavar="YAML",
-        help="shared parameter file (default: config/sac_rover.yaml of the workspace)",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args(argv)
     if args.html is not None:
         if args.html.suffix != ".html":
@@ -270,17 +260,7 @@ def _check(args: argparse.Namespace, contract: Any) -> tuple[dict[str, Any], int
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
-
-    def failed(code: int, message: str) -> int:
-        log.error("%s", message)
-        if args.json:
-            print(json.dumps({"ok": False, "exit_code": code, "error": message}))
-        return code
-
-    # SIGTERM ends the command as Ctrl-C does: tidied up.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    failed = begin(args.json)
     try:
         from tractor_inference import contract, paths
 

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,21 +24,14 @@ from typing import Any
 
 from tractor_inference.errors import ParameterError
 
+from .command import INTERRUPTED, USAGE, begin, make_parser
 from .parameters import NODE, TARGETS, ConvertParameters
 
-USAGE = 2
 EXIT_CODES = {"onnx": 3, "samples": 4, "toolkit": 5, "gate": 6, "files": 7}
-INTERRUPTED = 130
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    summary, details = (__doc__ or "").split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        prog="convert",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("convert", __doc__)
     parser.add_argument("onnx", type=Path, metavar="MODEL.onnx", help="the actor to convert")
     parser.add_argument(
         "--output", type=Path, metavar="F", help="the .rknn file to write (default: MODEL.rknn)"
@@ -52,12 +43,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--calibration-dir", type=Path, metavar="D",
         help="folder of calib_*.npz samples; without --quantize they only validate",
     )  # fmt: skip
-    parser.add_argument(
-        "--params", type=Path, metavar="YAML",
-        help="shared parameter file (default: config/sac_rover.yaml of the workspace)",
-    )  # fmt: skip
     parser.add_argument("--target", choices=TARGETS, help="platform, instead of the file's")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args(argv)
     args.output = args.output or args.onnx.with_suffix(".rknn")
     if args.output.suffix != ".rknn":
@@ -114,17 +100,7 @@ def summary(result: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
-
-    def failed(code: int, message: str) -> int:
-        logging.getLogger(__name__).error("%s", message)
-        if args.json:
-            print(json.dumps({"ok": False, "exit_code": code, "error": message}))
-        return code
-
-    # SIGTERM ends the command as Ctrl-C does: tidied up.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    failed = begin(args.json)
     try:
         try:
             file, params = _parameters(args)

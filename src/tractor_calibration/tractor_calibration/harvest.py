@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import random
-import signal
 import sys
 import time
 from collections import Counter
@@ -32,10 +31,11 @@ from tractor_inference.messages import stamp_ns
 from tractor_inference.samples import Sample
 
 from .bag_reader import Bag, BagError, Message
+from .command import INTERRUPTED, USAGE, begin, make_parser
 from .parameters import HarvestParameters
 from .recorded_drive import TYPES, RecordedDrive, Settings
 
-USAGE, DAMAGED, NOTHING, FILES, INTERRUPTED = 2, 3, 4, 7, 130
+DAMAGED, NOTHING, FILES = 3, 4, 7
 ROLES = tuple(TYPES)
 SHOWN = 12
 # A longer silence of all topics is no driving.
@@ -45,23 +45,13 @@ log = logging.getLogger(__name__)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    summary, details = (__doc__ or "").split("\n\n", 1)
-    parser = argparse.ArgumentParser(
-        prog="harvest",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("harvest", __doc__)
     parser.add_argument(
         "bags", type=Path, nargs="+", metavar="BAG", help="a rosbag2 folder, .mcap or .db3 file"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the samples, added to"
     )
-    parser.add_argument(
-        "--params", type=Path, metavar="YAML",
-        help="shared parameter file (default: config/sac_rover.yaml of the workspace)",
-    )  # fmt: skip
     for role in ROLES:
         parser.add_argument(
             f"--{role.replace('_', '-')}-topic", metavar="TOPIC",
@@ -84,7 +74,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--probability", type=float, default=1.0, metavar="P",
         help="share of the frames that are considered (default: 1)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args(argv)
     if args.keep is not None and args.keep < 1:
         parser.error(f"--keep: expected at least 1, found {args.keep}")
@@ -324,17 +313,7 @@ def summary(result: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
-
-    def failed(code: int, message: str, **more: Any) -> int:
-        log.error("%s", message)
-        if args.json:
-            print(json.dumps({"ok": False, "exit_code": code, "error": message, **more}))
-        return code
-
-    # SIGTERM ends the command as Ctrl-C does: tidied up.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    failed = begin(args.json)
     started_s = time.monotonic()
     written: list[str] = []
     try:
