@@ -2,8 +2,10 @@
 
 A source publishes depth at 100 Hz, scan at 10 Hz and odometry at 50 Hz; this process receives the
 actor's commands, which carry the stamp of the newest sensor frame. Builder and actor run as two
-processes, as one, and with a builder of plain numpy, in turn with a node that answers each image
-with a constant, which is the middleware alone. Writes bench_output/latency.json.
+processes, as one, and with a builder of plain numpy. In turn with them runs what nothing can be
+faster than on the machine: nodes that pass messages of the same sizes on without looking at them,
+with one process in the path and with two, and the model alone at 100 Hz. Writes
+bench_output/latency.json.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+MODEL = ROOT / "models" / "sac_actor_reference.onnx"
 DEPTH_HZ, SCAN_EVERY, ODOM_EVERY = 100, 10, 2
 WORLD_SEED, FRAMES = 3, 50
 START_LIMIT_S = 60.0
@@ -79,7 +84,7 @@ def numpy_builder() -> None:
     """Run bev_builder with a builder of plain numpy."""
     from bev import plain_numpy
 
-    from tractor_inference import bev_builder_node
+    from tractor_inference import bev_builder_node, fusion
     from tractor_inference.bev import BevBuilder
 
     class PlainBuilder(BevBuilder):
@@ -88,12 +93,13 @@ def numpy_builder() -> None:
             self._grid[:] = grid.transpose(1, 2, 0)
             return self._grid.transpose(2, 0, 1)
 
-    bev_builder_node.BevBuilder = PlainBuilder
-    bev_builder_node.main()
+    # Refuses a name that is not there, so that never the real builder is measured instead.
+    with mock.patch.object(fusion, "BevBuilder", PlainBuilder):
+        bev_builder_node.main()
 
 
-def echo() -> None:
-    """Answer each depth image with a constant command: what the middleware alone costs."""
+def echo(topic: str) -> None:
+    """Answer each image of a topic with a constant command: the middleware without any work."""
     import rclpy
     from geometry_msgs.msg import TwistStamped
     from sensor_msgs.msg import Image
@@ -110,9 +116,60 @@ def echo() -> None:
         command.header.stamp = image.header.stamp
         publisher.publish(command)
 
+    node.create_subscription(Image, topic, answer, SENSOR_QOS)
+    spin(node)
+
+
+def relay() -> None:
+    """Answer each depth image with an empty grid."""
+    import rclpy
+    from sensor_msgs.msg import Image
+
+    from tractor_inference import contract, messages
+    from tractor_inference.paths import default_params_file
+    from tractor_inference.ros_node import SENSOR_QOS
+
+    rclpy.init()
+    node = rclpy.create_node("relay")
+    publisher = node.create_publisher(Image, "bev", SENSOR_QOS)
+    grid = Image()
+    messages.bev_message(grid, contract.load(default_params_file()))
+
+    def answer(image: Image) -> None:
+        grid.header.stamp = image.header.stamp
+        publisher.publish(grid)
+
     node.create_subscription(Image, "depth", answer, SENSOR_QOS)
+    spin(node)
+
+
+def spin(node: Any) -> None:
+    """Run a node until SIGINT."""
+    import rclpy
+
     with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
         rclpy.spin(node)
+
+
+def inference_figures(seconds: float) -> dict[str, float | str]:
+    """Return the row of the model alone, one inference every 10 ms."""
+    from tractor_inference import contract
+    from tractor_inference.backends import open_backend
+    from tractor_inference.contract import BEV_INPUT, PROPRIO_INPUT
+    from tractor_inference.paths import default_params_file
+
+    constants = contract.load(default_params_file())
+    backend = open_backend("onnx", MODEL, constants)
+    bev = np.zeros(constants.input_shapes[BEV_INPUT], np.float32)
+    vector = np.zeros(constants.input_shapes[PROPRIO_INPUT], np.float32)
+    costs_ms = []
+    for _ in range(round(seconds * DEPTH_HZ)):
+        time.sleep(1 / DEPTH_HZ)
+        start_s = time.perf_counter()
+        backend.infer(bev, vector)
+        costs_ms.append((time.perf_counter() - start_s) * 1e3)
+    p50, p99 = np.percentile(costs_ms, [50, 99])
+    return {"name": "inference", "p50_ms": float(p50), "p99_ms": float(p99)}
 
 
 class Setting:
@@ -127,9 +184,8 @@ class Setting:
     def run(self, seconds: float, receiver: Receiver) -> None:
         """Start the processes, receive commands for so long, and end them."""
         with tempfile.TemporaryDirectory() as folder:
-            model = ROOT / "models" / "sac_actor_reference.onnx"
             parameters = [
-                f"sac_actor:model:={json.dumps(str(model))}",
+                f"sac_actor:model:={json.dumps(str(MODEL))}",
                 f"sac_actor:calibration_dir:={json.dumps(folder)}",
                 "sac_actor:enable_stamped_cmd_vel:=true",
             ]
@@ -141,9 +197,8 @@ class Setting:
                 for module in self.modules
             ]
             sensors = subprocess.Popen(
-                [sys.executable, str(HERE / "latency.py"), "--part", "source"],
-                stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                [sys.executable, *part("source")], stdout=subprocess.PIPE, text=True
+            )
             try:
                 receiver.wait_for_first(START_LIMIT_S, processes, log)
                 receiver.spin(SETTLE_S)
@@ -206,18 +261,30 @@ class Receiver:
                 raise SystemExit(f"no command within {limit_s:g} s\n{log.read()}")
 
 
+PARTS = {
+    "source": source,
+    "numpy_builder": numpy_builder,
+    "relay": relay,
+    "echo_depth": lambda: echo("depth"),
+    "echo_bev": lambda: echo("bev"),
+}
+
+
+def part(name: str) -> list[str]:
+    """Return the arguments of Python that run a part of this file."""
+    return [str(HERE / "latency.py"), "--part", name]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench_output/latency.json"))
     parser.add_argument("--seconds", type=float, default=15.0, help="a run of one setting")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each setting, in turn")
-    parser.add_argument(
-        "--part", choices=("source", "numpy_builder", "echo"), help=argparse.SUPPRESS
-    )
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     arguments, _ = parser.parse_known_args(argv)
     if arguments.part is not None:
-        globals()[arguments.part]()
+        PARTS[arguments.part]()
         return 0
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -226,31 +293,32 @@ def main(argv: list[str] | None = None) -> int:
     settings = [
         Setting("two_processes", [["-m", "tractor_inference.bev_builder_node"], actor]),
         Setting("one_process", [["-m", "tractor_inference.drive_node"]]),
-        Setting("numpy_builder", [[str(HERE / "latency.py"), "--part", "numpy_builder"], actor]),
+        Setting("numpy_builder", [part("numpy_builder"), actor]),
+        Setting("two_hops", [part("relay"), part("echo_bev")]),
+        Setting("one_hop", [part("echo_depth")]),
     ]
-    settings.append(Setting("echo", [[str(HERE / "latency.py"), "--part", "echo"]]))
     receiver = Receiver()
     for number in range(arguments.rounds):
         for setting in settings:
             setting.run(arguments.seconds, receiver)
             print(f"measured {setting.name}, round {number + 1}", file=sys.stderr)
-    rows = [setting.figures() for setting in settings]
+    rows = [*(setting.figures() for setting in settings), inference_figures(arguments.seconds)]
     p50 = {row["name"]: row["p50_ms"] for row in rows}
     result = {
         "results": rows,
         "ratios": {
             "numpy_vs_two_processes": p50["numpy_builder"] / p50["two_processes"],
             "two_vs_one_process": p50["two_processes"] / p50["one_process"],
+            "two_processes_vs_floor": p50["two_processes"] / (p50["two_hops"] + p50["inference"]),
+            "one_process_vs_floor": p50["one_process"] / (p50["one_hop"] + p50["inference"]),
         },
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{'setting':15} {'p50':>7} {'p99':>7} ms  commands for depth frames")
     for row in rows:
-        print(
-            f"{row['name']:15} {row['p50_ms']:7.2f} {row['p99_ms']:7.2f}     "
-            f"{row['commands']} for {row['depth_frames']}"
-        )
+        counts = f"{row['commands']} for {row['depth_frames']}" if "commands" in row else ""
+        print(f"{row['name']:15} {row['p50_ms']:7.2f} {row['p99_ms']:7.2f}     {counts}")
     for name, value in result["ratios"].items():
         print(f"  {name:28} {value:6.2f}")
     print(f"wrote {arguments.out}")

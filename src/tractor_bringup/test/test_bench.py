@@ -38,7 +38,9 @@ def test_the_path_through_ros_is_measured_every_way(repository, tmp_path):
     arguments = ("--seconds", "1", "--rounds", "1")
     found, _ = run_bench(repository, "latency", tmp_path / "latency.json", *arguments)
     settings = {row["name"]: row for row in found["results"]}
-    assert {*settings} == {"two_processes", "one_process", "numpy_builder", "echo"}
-    for row in settings.values():
-        assert 0 < row["p50_ms"] <= row["p99_ms"]
+    paths = {"two_processes", "one_process", "numpy_builder", "two_hops", "one_hop"}
+    assert {*settings} == {*paths, "inference"}
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in settings.values())
+    for name in paths:
+        row = settings[name]
         assert row["commands"] > 0.2 * row["depth_frames"]
