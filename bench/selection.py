@@ -34,7 +34,7 @@ MODEL = ROOT / "models" / "sac_actor_reference.onnx"
 FIRST_WORLD, WORLDS, JUDGING_WORLDS = 500_000, 34, 10
 SECONDS, EVERY_TICKS = 24, 30
 KEPT, RANDOM_SIZES, SEEDS = 100, (10, 20, 50, 100), 5
-TIME_LIMIT_S = 600.0
+TIME_LIMIT_S, TARGET = 600.0, "rk3588"
 
 
 def drive(seed: int) -> list[Sample]:
@@ -61,7 +61,7 @@ def drive(seed: int) -> list[Sample]:
 
 def by_coverage(frames: Sequence[Sample], count: int, contract) -> list[Sample]:
     """Choose as `convert` does."""
-    ranges = selection.activation_ranges(MODEL.read_bytes(), contract, frames)
+    ranges = selection.activation_ranges(MODEL.read_bytes(), contract, frames, TARGET)
     return [frames[i] for i in selection.by_coverage(*ranges, count)]
 
 
@@ -76,7 +76,7 @@ def kept_by_coverage(frames: Sequence[Sample], contract) -> list[Sample]:
 def judge(chosen: Sequence[Sample], held_out: Sequence[Sample], contract) -> dict[str, float]:
     """Build INT8 with these frames and compare it with the ONNX on the others."""
     onnx = MODEL.read_bytes()
-    job = toolkit_child.Job(onnx, "rk3588", contract, held_out, chosen)
+    job = toolkit_child.Job(onnx, TARGET, contract, held_out, chosen)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "work")
         work.mkdir()

@@ -219,7 +219,9 @@ def _choose_calibration(
             seen.append(drift.features(frame.bev, frame.proprio))
             yield frame
 
-    ranges = selection.activation_ranges(facts.data, request.contract, frames())
+    ranges = selection.activation_ranges(
+        facts.data, request.contract, frames(), request.parameters.target
+    )
     chosen = selection.by_coverage(*ranges, request.parameters.calibration_frames)
     files = tuple(pool[i] for i in sorted(chosen))
     return files, drift.ranges_of(seen, request.contract)

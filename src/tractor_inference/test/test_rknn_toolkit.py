@@ -7,6 +7,7 @@ import actor_factory
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from tractor_inference import rknn_toolkit
 from tractor_inference.contract import normalize
@@ -148,3 +149,46 @@ def test_calls_that_raise_are_named(contract, frames, caplog):
         rknn_toolkit.simulate(RaisingToolkit(), bev, proprio)
     rknn_toolkit.release(RaisingToolkit())
     assert "rknn-toolkit2 release: already gone" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("inputs", "target"),
+    [
+        *((n, "rk3588") for n in (3072, 3088, 4112, 4128, 8192, 8208)),
+        *((n, "rk3576") for n in (6144, 6160, 6176)),
+        *((n, "rk3562") for n in (6160, 6176)),
+        *((n, target) for target in ("rk3566", "rk3568") for n in (6144, 6148, 6160, 16384)),
+    ],
+)
+def test_a_wide_sum_is_split_as_the_toolkit_splits_it(inputs, target, tmp_path, monkeypatch):
+    from rknn.api import RKNN
+
+    monkeypatch.chdir(tmp_path)
+    shapes = {"x": [1, inputs], "action": [1, 8]}
+    x, action = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    )
+    weights = numpy_helper.from_array(np.full((inputs, 8), 1e-3, np.float32), "weights")
+    nodes = [
+        helper.make_node("MatMul", ["x", "weights"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["action"]),
+    ]
+    graph = helper.make_graph(nodes, "sum", [x], [action], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, "sum.onnx")
+    np.save("x.npy", np.linspace(-1, 1, inputs, dtype=np.float32)[None])
+    Path("dataset.txt").write_text("x.npy\n")
+    rknn = RKNN(verbose=False)
+    assert rknn.config(target_platform=target) == 0
+    assert rknn.load_onnx(model="sum.onnx") == 0
+    assert rknn.hybrid_quantization_step1(dataset="dataset.txt") == 0
+    rknn.release()
+    # The toolkit's own graph, which it writes for its users to look at.
+    (graph_file,) = tmp_path.glob("*.model")
+    found = onnx.load(graph_file).graph
+    sizes = [t for t in found.initializer if t.name.endswith("split_i1")]
+    lengths = numpy_helper.to_array(sizes[0]).tolist() if sizes else [inputs]
+    parts = rknn_toolkit.parts_of_sum(inputs, target)
+    assert [part.stop - part.start for part in parts] == lengths

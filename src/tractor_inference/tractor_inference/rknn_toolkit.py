@@ -34,6 +34,25 @@ _INSTALL_HINT = (
     "in the .venv that make sets up"
 )
 
+# The toolkit splits a sum over more inputs than this, into equal parts of a multiple of the second
+# figure where that goes, and quantises each part's sum with a range of its own. Measured with
+# hybrid_quantization_step1 of 2.5.0, which writes its graph and ranges.
+_SUMMED_AT_ONCE = {
+    "rk3588": (3072, 16),
+    "rk3576": (6144, 16),
+    "rk3562": (6144, 16),
+    "rk3566": (6144, 8),
+    "rk3568": (6144, 8),
+}
+
+
+def parts_of_sum(inputs: int, target: str) -> list[slice]:
+    """Return the parts into which the toolkit splits a fully connected layer's sum for a target."""
+    limit, unit = _SUMMED_AT_ONCE[target]
+    count = -(-inputs // limit)
+    length = inputs // count if inputs % (count * unit) == 0 else limit
+    return [slice(start, min(start + length, inputs)) for start in range(0, inputs, length)]
+
 
 def toolkit_version() -> str:
     """Return the version of rknn-toolkit2.
