@@ -20,6 +20,7 @@ import numpy as np
 from tractor_calibration import selection, toolkit_child
 from tractor_calibration.validation import agreement, reference_actions
 from tractor_inference import contract as contract_module
+from tractor_inference import rknn_toolkit
 from tractor_inference.backends import open_backend
 from tractor_inference.coverage import CoverageSet, embedding
 from tractor_inference.kinematics import action_to_velocity
@@ -34,7 +35,7 @@ MODEL = ROOT / "models" / "sac_actor_reference.onnx"
 FIRST_WORLD, WORLDS, JUDGING_WORLDS = 500_000, 34, 10
 SECONDS, EVERY_TICKS = 24, 30
 KEPT, RANDOM_SIZES, SEEDS = 100, (10, 20, 50, 100), 5
-TIME_LIMIT_S, TARGET = 600.0, "rk3588"
+LIMITS, TARGET = toolkit_child.Limits(600.0, 8000.0), "rk3588"
 
 
 def drive(seed: int) -> list[Sample]:
@@ -76,12 +77,14 @@ def kept_by_coverage(frames: Sequence[Sample], contract) -> list[Sample]:
 def judge(chosen: Sequence[Sample], held_out: Sequence[Sample], contract) -> dict[str, float]:
     """Build INT8 with these frames and compare it with the ONNX on the others."""
     onnx = MODEL.read_bytes()
-    job = toolkit_child.Job(onnx, TARGET, contract, held_out, chosen)
+    reference = reference_actions(onnx, contract, held_out)
+    job = toolkit_child.Job(
+        onnx, TARGET, contract, {"int8": rknn_toolkit.QUANTIZED}, held_out, reference, chosen
+    )
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "work")
         work.mkdir()
-        outcome = toolkit_child.run(job, work, Path(folder, "log"), TIME_LIMIT_S)
-    reference = reference_actions(onnx, contract, held_out)
+        outcome = toolkit_child.run(job, work, Path(folder, "log"), LIMITS)
     return dataclasses.asdict(agreement(reference, outcome.builds["int8"].actions[0]))
 
 

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_calibration.conversion import ACTION_NAMES
 from tractor_calibration.report import draw_channels, plot
 from tractor_inference import samples
 from tractor_inference.backends import open_backend
-from tractor_inference.contract import Contract, normalize
+from tractor_inference.contract import ACTION_NAMES, Contract, normalize
 
 COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
 NAMES = {"onnx": "ONNX", "int8": "INT8"}
@@ -123,6 +122,7 @@ def summarise(found: Comparison, seconds: float) -> dict[str, Any]:
         "int8_max": validation["int8"]["max"],
         "int8_sqnr_db": validation["int8"]["sqnr_db"],
         "int8_within_0_05": validation["int8"]["within_0_05"],
+        "verdict": validation["verdict"],
         "validated_on": f"{validation['frames']} {validation['source']}",
         "worlds": [run["world_seed"] for run in found.drives["onnx"].runs if run],
         "distance_m": both(total, "distance_m"),
@@ -157,6 +157,7 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("mean absolute error of the action", "-", format(summary["int8_mae"], ".4f")),
         ("largest error of the action", "-", format(summary["int8_max"], ".3f")),
         ("actions within 0.05", "-", format(summary["int8_within_0_05"], ".1%")),
+        ("verdict of the conversion", "-", summary["verdict"]),
     ]
 
 

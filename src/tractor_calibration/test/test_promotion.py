@@ -46,14 +46,17 @@ def test_what_is_overwritten_is_kept_in_the_archive(models):
 def write_real_model(models, contract, stem="actor"):
     """Write a model as the converter leaves it, of an ONNX and samples outside of the folder."""
     (models / f"{stem}.rknn").write_bytes(b"the older model")
+    probe = manifest.ProbeRecord("", (0.0,) * 6, (0.0, 0.0), (0.0, 0.0))
     record = manifest.Manifest(
         model=manifest.ModelRecord(f"{stem}.rknn", "0" * 64, 15, "int8", "rk3588"),
-        onnx=manifest.OnnxRecord("../exports/actor.onnx", "1" * 64, 7),
+        build=manifest.BuildRecord("normal"),
+        onnx=manifest.OnnxRecord("../exports/actor.onnx", "1" * 64, 7, {}),
         contract=manifest.ContractRecord(contract.digest, contract.canonical()),
         calibration=manifest.CalibrationRecord(
             "../calibration_data", (manifest.SampleRecord("calib_1.npz", "2" * 64),)
         ),
         toolkit=manifest.ToolkitRecord("2.5.0", "3.11"),
+        probes=manifest.ProbesRecord(0.05, (probe,) * manifest.LEAST_PROBES),
         validation={"frames": 6},
         created="2025-01-01T00:00:00+00:00",
     )
@@ -79,6 +82,7 @@ def test_absolute_and_empty_paths_of_a_manifest_stay(models, contract):
     fp16 = dataclasses.replace(
         before,
         model=dataclasses.replace(before.model, precision="fp16"),
+        build=manifest.BuildRecord(),
         onnx=dataclasses.replace(before.onnx, file="/exports/actor.onnx"),
         calibration=manifest.CalibrationRecord("", ()),
     )

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tractor_calibration import selection, toolkit_child
+from tractor_calibration import selection, toolkit_child, validation
+from tractor_inference import rknn_toolkit
 from tractor_inference.errors import ModelError
 
 
@@ -84,12 +85,17 @@ def test_covering_frames_build_the_same_model_as_all_frames(
     ranges = selection.activation_ranges(data, contract, frames, "rk3588")
     chosen = selection.by_coverage(*ranges, len(frames))
     assert len(chosen) < len(frames)
+    reference = validation.reference_actions(data, contract, frames)
     actions = []
     for name, calibration in (("all", frames), ("chosen", [frames[i] for i in sorted(chosen)])):
         folder = tmp_path / name
         folder.mkdir()
-        job = toolkit_child.Job(data, "rk3588", contract, frames, calibration)
-        outcome = toolkit_child.run(job, folder, folder / "log", 60.0)
+        job = toolkit_child.Job(
+            data, "rk3588", contract, {"int8": rknn_toolkit.QUANTIZED}, frames, reference,
+            calibration,
+        )  # fmt: skip
+        limits = toolkit_child.Limits(60.0, 3000.0)
+        outcome = toolkit_child.run(job, folder, folder / "log", limits)
         actions.append(outcome.builds["int8"].actions)
     np.testing.assert_array_equal(actions[0], actions[1])
 

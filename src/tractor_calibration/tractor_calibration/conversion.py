@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import logging
 import os
 import tempfile
@@ -14,27 +15,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tractor_inference import drift, manifest, onnx_model, samples
-from tractor_inference.contract import Contract
+from tractor_inference import drift, manifest, onnx_model, probes, samples
+from tractor_inference.contract import ACTION_NAMES, ACTION_OUTPUT, Contract
 from tractor_inference.errors import ModelError, SampleError, TractorError, raise_all
 from tractor_inference.onnx_model import OnnxFacts
 from tractor_inference.samples import Sample
 
-from . import dataset, promotion, report, selection, toolkit_child, validation
+from . import dataset, ladder, promotion, report, selection, toolkit_child, validation
 from .parameters import ConvertParameters
 from .quality import POOR_SAMPLES
-from .validation import Gate, Metrics
 
 log = logging.getLogger(__name__)
 
-ACTION_NAMES = {"tracks": ["left", "right"], "twist": ["linear", "angular"]}
-
 SYNTHETIC_FRAMES = 50
+# What went wrong says more than the stage in which it did.
+_STAGE_OF: dict[type[Exception], str] = {
+    ladder.GateError: "gate",
+    ladder.DoubtError: "doubt",
+    toolkit_child.ToolkitDied: "died",
+    toolkit_child.ToolkitTooSlow: "slow",
+    toolkit_child.ToolkitTooLarge: "large",
+}
 
 
 class StageError(TractorError):
-    """A stage failed; `stage` is one of onnx, samples, toolkit, gate, files."""
+    """A stage failed.
+
+    `stage` is one of onnx, samples, toolkit, died, slow, large, gate, doubt, files.
+    """
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
@@ -43,7 +53,11 @@ class StageError(TractorError):
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to convert: `output` is the .rknn file, `calibration_dir` the folder of samples."""
+    """What to convert: `output` is the .rknn file, `calibration_dir` the folder of samples.
+
+    With `accept_doubts` an INT8 model between pass and fail is promoted, with `allow_fp16` an FP16
+    model when no INT8 model is.
+    """
 
     onnx: Path
     output: Path
@@ -51,6 +65,8 @@ class Request:
     calibration_dir: Path | None
     contract: Contract
     parameters: ConvertParameters
+    accept_doubts: bool = False
+    allow_fp16: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +92,7 @@ class _Stopwatch:
         try:
             yield
         except (TractorError, OSError) as error:
-            raise StageError(name, str(error)) from error
+            raise StageError(_STAGE_OF.get(type(error), name), str(error)) from error
         finally:
             elapsed = time.perf_counter() - started
             self.seconds[name] = round(self.seconds.get(name, 0.0) + elapsed, 3)
@@ -107,7 +123,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
         frames = _find_frames(request)
     with watch.stage("onnx"):
         reference = validation.reference_actions(facts.data, contract, frames.validation)
-        files, ranges = _choose_calibration(request, facts, frames.pool)
+        files, frames.about["ranges"] = _choose_calibration(request, facts, frames.pool)
     with watch.stage("samples"):
         calibration = [samples.read(file, contract) for file in files]
     with contextlib.ExitStack() as stack:
@@ -115,30 +131,30 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             work = stack.enter_context(promotion.workspace(request.output.parent))
         with watch.stage("toolkit"):
             log.info("building and simulating with rknn-toolkit2 for %s", params.target)
-            build_folder = work / "build"
-            build_folder.mkdir()
             job = toolkit_child.Job(
-                facts.data, params.target, contract, frames.validation, calibration
+                facts.data, params.target, contract, {}, frames.validation, reference, calibration
             )
-            outcome = _run_toolkit(job, build_folder, request.output.stem, params, command)
+            run = _runner(work, request.output.stem, command)
+            climbed = ladder.climb(job, params.calibration_frames, params, run)
         with watch.stage("gate"):
-            metrics = {
-                name: validation.compare(reference, *build.actions)
-                for name, build in outcome.builds.items()
-            }
-            doubts = _pass_gates(metrics, params, len(frames.validation))
+            try:
+                attempt, proved, doubts = _decide(request, climbed)
+            except ModelError as error:
+                page = _failed_page(request, facts, frames, climbed, reference, str(error))
+                raise type(error)(f"{error}\n  - figures and pictures: {page}") from error
         with watch.stage("files"):
-            precision = "int8" if request.quantize else "fp16"
             created = datetime.datetime.now(datetime.timezone.utc)
-            result = _describe(request, facts, frames, files, outcome, metrics)
+            used = files[: attempt.frames]
+            result = _describe(request, facts, frames, climbed, attempt, proved)
             result["notes"] += doubts
             result["seconds"] = watch.seconds
             staged = work / request.output.name
-            os.replace(outcome.builds[precision].file, staged)
-            _write_manifest(request, facts, files, ranges, outcome, result, staged, created)
+            os.replace(proved.build.file, staged)
+            probes_record = _probes(frames.validation, reference, proved, params)
+            _write_manifest(request, facts, used, probes_record, result, staged, created)
             page = work / f"{request.output.stem}.report.html"
-            actions = {name: build.actions[0] for name, build in outcome.builds.items()}
-            page.write_text(report.render(result, reference, actions), encoding="utf-8")
+            drawn = report.render(result, contract, frames.validation, reference, proved.build)
+            page.write_text(drawn, encoding="utf-8")
             stamp = created.strftime("%Y%m%dT%H%M%SZ")
             with promotion.uninterrupted():
                 archived = promotion.promote([staged.with_suffix(".json"), page, staged], stamp)
@@ -184,9 +200,10 @@ def _find_frames(request: Request) -> Frames:
     else:
         if usable < POOR_SAMPLES:
             notes.append(f"{usable} usable samples are poor calibration; collect at least 100")
-        wanted = min(params.held_out_frames, int(usable * params.held_out_share))
+        wanted = max(manifest.LEAST_PROBES, int(usable * params.held_out_share))
+        wanted = min(params.held_out_frames, wanted, usable)
         pool, held_out = selection.hold_out(checked.stamps_ns, wanted, params.held_out_separation_s)
-        if not held_out or len(pool) < params.min_samples:
+        if len(pool) < params.min_samples:
             pool, held_out = list(range(usable)), []
             notes.append("too few samples to hold any out: validated on those that may calibrate")
         about["pool"] = len(pool)
@@ -204,10 +221,10 @@ def _find_frames(request: Request) -> Frames:
 def _choose_calibration(
     request: Request, facts: OnnxFacts, pool: Sequence[Path]
 ) -> tuple[tuple[Path, ...], dict[str, list[float]]]:
-    """Choose the files that calibrate, in the order of time; none when there is no pool.
+    """Choose files whose activations cover those of the whole pool; none when there is no pool.
 
     Returns:
-        The files, and {feature: [lowest, highest]} of the whole pool, whose activations they cover.
+        The files in the order of choice, and {feature: [lowest, highest]} of the whole pool.
     """
     if not pool:
         return (), {}
@@ -219,16 +236,15 @@ def _choose_calibration(
             seen.append(drift.features(frame.bev, frame.proprio))
             yield frame
 
-    ranges = selection.activation_ranges(
+    extremes = selection.activation_ranges(
         facts.data, request.contract, frames(), request.parameters.target
     )
-    chosen = selection.by_coverage(*ranges, request.parameters.calibration_frames)
-    files = tuple(pool[i] for i in sorted(chosen))
+    files = tuple(pool[i] for i in selection.by_coverage(*extremes, len(pool)))
     return files, drift.ranges_of(seen, request.contract)
 
 
 def _require_enough(request: Request, checked: dataset.CheckedFolder) -> None:
-    least = request.parameters.min_samples if request.quantize else 1
+    least = request.parameters.min_samples if request.quantize else manifest.LEAST_PROBES
     usable, rejected = len(checked.files), len(checked.rejected)
     if usable >= least:
         return
@@ -248,85 +264,157 @@ def _require_enough(request: Request, checked: dataset.CheckedFolder) -> None:
     )
 
 
-def _run_toolkit(
-    job: toolkit_child.Job,
-    folder: Path,
-    stem: str,
-    params: ConvertParameters,
-    command: Sequence[str],
-) -> toolkit_child.Outcome:
-    """Run the child; its log survives a failure, outside of the models folder."""
-    handle, name = tempfile.mkstemp(prefix=f"convert_{stem}_", suffix=".log")
-    os.close(handle)
-    output = Path(name)
-    try:
-        outcome = toolkit_child.run(job, folder, output, params.toolkit_time_limit_s, command)
-    except ModelError:
-        raise
-    except BaseException:
+def _runner(work: Path, stem: str, command: Sequence[str]) -> ladder.Run:
+    """Return what runs a job in a folder of its own; its log survives a failure, outside of it."""
+    folders = (work / f"build_{number}" for number in itertools.count())
+
+    def run(job: toolkit_child.Job, limits: toolkit_child.Limits) -> toolkit_child.Outcome:
+        folder = next(folders)
+        folder.mkdir()
+        handle, name = tempfile.mkstemp(prefix=f"convert_{stem}_", suffix=".log")
+        os.close(handle)
+        output = Path(name)
+        try:
+            outcome = toolkit_child.run(job, folder, output, limits, command)
+        except ModelError:
+            raise
+        except BaseException:
+            output.unlink()
+            raise
         output.unlink()
-        raise
-    output.unlink()
-    return outcome
+        return outcome
+
+    return run
 
 
-def _pass_gates(metrics: dict[str, Metrics], params: ConvertParameters, frames: int) -> list[str]:
-    """Refuse builds that are not good enough; return what was let pass for want of frames."""
-    gates = {
-        "fp16": Gate(params.fp16_max_mae),
-        "int8": Gate(params.int8_max_mae, params.int8_min_within_0_05),
-    }
-    for name, found in metrics.items():
-        problems = validation.gate_problems(found, gates[name])
-        if problems and name == "fp16":
-            problems.append("FP16 is nearly exact: suspect the layout, the inputs or the ONNX")
-        elif problems:
-            problems.append("collect more varied samples, about 100 or more, and convert again")
-        heading = f"the {name.upper()} model is not good enough on {frames} frames:"
-        raise_all(ModelError, heading, problems)
-    return [
-        f"{found.overall.within_0_05:.1%} of the {name.upper()} actions within 0.05, less than "
-        f"{gates[name].min_within_0_05:.1%}, but {frames} frames are too few to tell; collect more"
-        for name, found in metrics.items()
-        if found.overall.within_0_05 < gates[name].min_within_0_05
-    ]
+def _decide(
+    request: Request, climbed: ladder.Climb
+) -> tuple[ladder.Attempt, ladder.Proved, list[str]]:
+    """Return what is promoted and what is to be said with it.
+
+    Raises:
+        GateError, DoubtError: nothing may be promoted; says what was tried and what to do.
+    """
+    fp16 = ladder.Attempt(ladder.FP16, 0, climbed.fp16)
+    if not request.quantize:
+        return fp16, climbed.fp16, []
+    if climbed.best is not None:
+        attempt, proved = climbed.best
+        doubts = list(proved.verdict.doubts)
+        if not doubts:
+            return attempt, proved, []
+        if request.accept_doubts:
+            return attempt, proved, [f"accepted with doubts: {doubt}" for doubt in doubts]
+    tried = [ladder.line(attempt.as_json()) for attempt in climbed.attempts]
+    if request.allow_fp16:
+        return fp16, climbed.fp16, ["FP16, because no INT8 build passed", *tried]
+    if climbed.best is not None:
+        raise_all(
+            ladder.DoubtError,
+            f"the best INT8 model ({attempt.rung}) neither passes nor fails on "
+            f"{proved.metrics.frames} frames:",
+            [
+                *doubts,
+                *tried,
+                "look at the figures and convert with --accept-warnings, or collect more varied "
+                "samples and convert again",
+            ],
+        )
+    reasons = climbed.attempts[0].proved.verdict.failures if climbed.attempts[0].proved else ()
+    raise ladder.GateError(
+        "\n  - ".join(
+            [
+                "the INT8 model does not agree with its ONNX, whatever was tried:",
+                *reasons,
+                *tried,
+                "collect more varied samples, about 100 or more, and convert again, or allow an "
+                "FP16 model with --allow-fp16",
+            ]
+        )
+    )
+
+
+def _failed_page(
+    request: Request,
+    facts: OnnxFacts,
+    frames: Frames,
+    climbed: ladder.Climb,
+    reference: NDArray[np.float32],
+    why: str,
+) -> Path:
+    """Write the report of a conversion that promoted nothing, outside of the models folder."""
+    built = [(a, a.proved) for a in climbed.attempts if a.proved is not None]
+    attempt, proved = climbed.best or built[-1]
+    result = _describe(request, facts, frames, climbed, attempt, proved)
+    heading = why.split("\n", 1)[0].rstrip(":")
+    result["notes"] = [f"NOT PROMOTED: {heading}", *result["notes"]]
+    prefix, suffix = f"convert_{request.output.stem}_", ".report.html"
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(
+            report.render(result, request.contract, frames.validation, reference, proved.build)
+        )
+    return Path(name)
+
+
+def _probes(
+    frames: Sequence[Sample],
+    reference: NDArray[np.float32],
+    proved: ladder.Proved,
+    params: ConvertParameters,
+) -> manifest.ProbesRecord:
+    """Choose golden probes spread over how much the actor turns."""
+    turning = np.argsort(reference[:, 0] - reference[:, 1], kind="stable")
+    spread = np.linspace(0, len(frames) - 1, manifest.LEAST_PROBES).round().astype(int)
+    answers = proved.build.actions[0]
+    return manifest.ProbesRecord(
+        params.probe_tolerance,
+        tuple(probes.pack(frames[i], answers[i], reference[i]) for i in turning[spread]),
+    )
 
 
 def _describe(
     request: Request,
     facts: OnnxFacts,
     frames: Frames,
-    files: Sequence[Path],
-    outcome: toolkit_child.Outcome,
-    metrics: dict[str, Metrics],
+    climbed: ladder.Climb,
+    attempt: ladder.Attempt,
+    proved: ladder.Proved,
 ) -> dict[str, Any]:
-    builds = {
-        name: {
-            "bytes": build.file.stat().st_size,
-            "build_seconds": round(build.seconds, 3),
-            **metrics[name].as_json(),
-        }
-        for name, build in outcome.builds.items()
-    }
+    quantised = attempt.rung != ladder.FP16
+    fp16 = ladder.Attempt(ladder.FP16, 0, climbed.fp16).as_json()
+    count = len(frames.validation)
+    notes = list(frames.notes)
+    if count < validation.ENOUGH_FRAMES:
+        notes.append(
+            f"judged on {count} frames, fewer than the {validation.ENOUGH_FRAMES} wanted: the "
+            "verdict is that much weaker"
+        )
     output = request.output
     return {
         "model": str(output),
         "manifest": str(output.with_suffix(".json")),
         "report": str(output.with_name(f"{output.stem}.report.html")),
         "link": str(output.with_name(promotion.LINK)),
-        "precision": "int8" if request.quantize else "fp16",
+        "precision": "int8" if quantised else "fp16",
         "target": request.parameters.target,
-        "actions": ACTION_NAMES[request.contract.action_space],
+        "build": dataclasses.asdict(proved.build.options),
+        "actions": list(ACTION_NAMES[request.contract.action_space]),
         "onnx": str(request.onnx),
         "onnx_bytes": len(facts.data),
-        "toolkit": outcome.toolkit_version,
-        "samples": {**frames.about, "calibration": len(files)},
+        "toolkit": climbed.toolkit_version,
+        "python": climbed.python_version,
+        "samples": {**frames.about, "calibration": attempt.frames},
         "validation": {
-            "frames": len(frames.validation),
+            "frames": count,
             "source": frames.source,
-            **builds,
+            "verdict": proved.verdict.word,
+            "rung": attempt.rung,
+            "fp16": fp16,
+            **({"int8": attempt.as_json()} if quantised else {}),
+            "attempts": [tried.as_json() for tried in climbed.attempts],
         },
-        "notes": list(frames.notes),
+        "notes": notes,
     }
 
 
@@ -334,8 +422,7 @@ def _write_manifest(
     request: Request,
     facts: OnnxFacts,
     files: Sequence[Path],
-    ranges: dict[str, list[float]],
-    outcome: toolkit_child.Outcome,
+    probes_record: manifest.ProbesRecord,
     result: dict[str, Any],
     model: Path,
     created: datetime.datetime,
@@ -356,16 +443,24 @@ def _write_manifest(
                 result["precision"],
                 request.parameters.target,
             ),
-            onnx=manifest.OnnxRecord(relative(request.onnx), facts.sha256, len(facts.data)),
+            build=manifest.BuildRecord(**result["build"]),
+            onnx=manifest.OnnxRecord(
+                relative(request.onnx),
+                facts.sha256,
+                len(facts.data),
+                {name: list(shape) for name, shape in facts.inputs.items()}
+                | {ACTION_OUTPUT: list(facts.output)},
+            ),
             contract=manifest.ContractRecord(request.contract.digest, request.contract.canonical()),
             calibration=manifest.CalibrationRecord(
                 relative(calibration_dir) if calibration_dir else "",
                 tuple(
                     manifest.SampleRecord(file.name, manifest.sha256_file(file)) for file in files
                 ),
-                ranges,
+                result["samples"]["ranges"] if files else {},
             ),
-            toolkit=manifest.ToolkitRecord(outcome.toolkit_version, outcome.python_version),
+            toolkit=manifest.ToolkitRecord(result["toolkit"], result["python"]),
+            probes=probes_record,
             validation=result["validation"],
             created=created.isoformat(timespec="seconds"),
         ),

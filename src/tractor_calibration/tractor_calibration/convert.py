@@ -5,11 +5,15 @@ Exit codes:
   2  wrong arguments or parameters
   3  the ONNX file is not an actor of this contract
   4  no usable calibration samples
-  5  rknn-toolkit2 failed, aborted or ran out of time
-  6  the model does not agree with its ONNX
+  5  rknn-toolkit2 refused a step or left a file out
+  6  the model does not agree with its ONNX, whatever was tried
   7  files cannot be written, or another converter is busy
+  8  rknn-toolkit2 died, for instance with SIGABRT
+  9  rknn-toolkit2 did not finish within toolkit_time_limit_s
+  10  rknn-toolkit2 took more memory than toolkit_memory_limit_mb
+  11  the INT8 model neither passes nor fails; see --accept-warnings
   130  interrupted
-After 2 to 7 the models folder is as it was before; an interrupt either leaves it so or came too
+After 2 to 11 the models folder is as it was before; an interrupt either leaves it so or came too
 late, when the model was already promoted whole.
 """
 
@@ -27,7 +31,10 @@ from tractor_inference.errors import ParameterError
 from .command import INTERRUPTED, USAGE, begin, make_parser
 from .parameters import NODE, TARGETS, ConvertParameters
 
-EXIT_CODES = {"onnx": 3, "samples": 4, "toolkit": 5, "gate": 6, "files": 7}
+EXIT_CODES = {
+    "onnx": 3, "samples": 4, "toolkit": 5, "gate": 6, "files": 7,
+    "died": 8, "slow": 9, "large": 10, "doubt": 11,
+}  # fmt: skip
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,6 +49,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--calibration-dir", type=Path, metavar="D",
         help="folder of calib_*.npz samples; without --quantize they only validate",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept-warnings", action="store_true",
+        help="promote an INT8 model that neither passes nor fails its gates",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-fp16", action="store_true",
+        help="promote the FP16 model when no INT8 model can be",
     )  # fmt: skip
     parser.add_argument("--target", choices=TARGETS, help="platform, instead of the file's")
     args = parser.parse_args(argv)
@@ -63,10 +78,13 @@ def _parameters(args: argparse.Namespace) -> tuple[Path, ConvertParameters]:
 
 def summary(result: dict[str, Any]) -> str:
     """Return the result of a conversion as a few lines for a terminal."""
+    from . import ladder
+
     proved, counts = result["validation"], result["samples"]
     builds = [name for name in ("fp16", "int8") if name in proved]
     lines = [
         f"{result['precision'].upper()} model for {result['target']}: {result['model']}",
+        f"verdict: {proved['verdict']} ({proved['rung'].replace('_', ' ')})",
         "",
         f"{'':8}{'MB':>8}{'MAE':>10}{'p99':>10}{'max':>10}{'SQNR dB':>10}{'within 0.05':>13}",
         f"{'ONNX':8}{result['onnx_bytes'] / 1e6:8.2f}",
@@ -82,6 +100,8 @@ def summary(result: dict[str, Any]) -> str:
             f"calibrated with {counts['calibration']} samples, chosen by coverage from "
             f"{counts['pool']}"
         )
+    if len(proved["attempts"]) > 1:
+        lines += ["tried:", *(f"  {ladder.line(attempt)}" for attempt in proved["attempts"])]
     lines += [
         f"validated on {proved['frames']} {proved['source']}",
         *(f"note: {note}" for note in result["notes"]),
@@ -110,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             request = conversion.Request(
                 args.onnx, args.output, args.quantize, args.calibration_dir,
-                contract.load(file), params,
+                contract.load(file), params, args.accept_warnings, args.allow_fp16,
             )  # fmt: skip
         except ParameterError as error:
             return failed(USAGE, str(error))

@@ -17,12 +17,15 @@ class ConvertParameters:
 
     target: str = param("Platform to build for.", "rk3588", choices=TARGETS)
     calibration_frames: int = param(
-        "Samples that calibrate, at most; chosen by coverage.", 100, minimum=1, maximum=2000
+        "Samples that calibrate on the first rung, at most; chosen by coverage.",
+        100,
+        minimum=1,
+        maximum=2000,
     )
     min_samples: int = param(
-        "Usable samples that INT8 needs at least.", 10, minimum=1, maximum=2000
+        "Usable samples that INT8 needs at least.", 10, minimum=8, maximum=2000
     )
-    held_out_frames: int = param("Samples that validate, at most.", 200, minimum=1, maximum=5000)
+    held_out_frames: int = param("Samples that validate, at most.", 200, minimum=8, maximum=5000)
     held_out_share: float = param(
         "Share of the samples that may be held out for validation.", 0.25, minimum=0.0, maximum=0.9
     )
@@ -32,15 +35,50 @@ class ConvertParameters:
     fp16_max_mae: float = param(
         "Mean absolute error of an action that FP16 may have.", 0.001, minimum=0.0, maximum=2.0
     )
-    int8_max_mae: float = param(
-        "Mean absolute error of an action that INT8 may have.", 0.03, minimum=0.0, maximum=2.0
+    pass_max_mae: float = param(
+        "Mean absolute error with which an INT8 action passes.", 0.015, minimum=0.0, maximum=2.0
     )
-    int8_min_within_0_05: float = param(
-        "Share of INT8 actions that must lie within 0.05.", 0.97, minimum=0.0, maximum=1.0
+    pass_max_p99: float = param(
+        "99th percentile of its error with which it passes.", 0.05, minimum=0.0, maximum=2.0
+    )
+    pass_max_error: float = param(
+        "Largest error with which it passes.", 0.15, minimum=0.0, maximum=2.0
+    )
+    pass_min_within_0_05: float = param(
+        "Share within 0.05 with which it passes.", 0.99, minimum=0.0, maximum=1.0
+    )
+    pass_min_sqnr_db: float = param(
+        "SQNR with which it passes, dB.", 28.0, minimum=-200.0, maximum=200.0
+    )
+    pass_min_r2: float = param(
+        "Coefficient of determination with which it passes.", 0.995, minimum=0.0, maximum=1.0
+    )
+    pass_min_sign_agreement: float = param(
+        "Share of equal signs with which it passes.", 0.995, minimum=0.0, maximum=1.0
+    )
+    fail_max_mae: float = param(
+        "Mean absolute error above which it fails.", 0.03, minimum=0.0, maximum=2.0
+    )
+    fail_min_within_0_05: float = param(
+        "Share within 0.05 below which it fails.", 0.97, minimum=0.0, maximum=1.0
+    )
+    fail_min_sqnr_db: float = param(
+        "SQNR below which it fails, dB.", 22.0, minimum=-200.0, maximum=200.0
+    )
+    probe_tolerance: float = param(
+        "How far a backend's action may be from the simulator's on a golden probe.", 0.05,
+        minimum=0.0, maximum=2.0,
+    )  # fmt: skip
+    mmse_time_limit_s: float = param(
+        "Time that the mmse rung of the ladder may take, s.", 120.0, minimum=1.0, maximum=86400.0
     )
     toolkit_time_limit_s: float = param(
         "Time after which the toolkit's process is killed, s.", 600.0, minimum=1.0, maximum=86400.0
     )
+    toolkit_memory_limit_mb: float = param(
+        "Resident memory beyond which the toolkit's process is killed, MB.", 3000.0,
+        minimum=100.0, maximum=1e6,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

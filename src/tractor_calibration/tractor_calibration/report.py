@@ -8,11 +8,17 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tractor_inference.contract import ACTION_NAMES, Contract
+from tractor_inference.samples import Sample
+
+from . import validation
+from .toolkit_child import Build
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em;
@@ -20,7 +26,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 62em; margin: 2em auto; 
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; } td, th { padding: .3em .9em; text-align: right;
        border-bottom: 1px solid #d8dee5; } td:first-child, th:first-child { text-align: left; }
-.facts td, .facts th, .text { text-align: left; }
+.facts td, .facts th, .text, .why td:last-child, .why th:last-child { text-align: left; }
 figure { display: inline-block; margin: 0 1.5em 1em 0; } figcaption { text-align: center; }
 svg { background: #f7f9fb; } .axis { stroke: #9aa7b4; } .ideal { stroke: #9aa7b4;
        stroke-dasharray: 4 3; } .dot { fill: #1667b7; fill-opacity: .55; }
@@ -29,6 +35,7 @@ img { max-width: 100%; margin: .8em 0; } .few { color: #a4460c; }
 text { font-size: 11px; fill: #5a6875; } code { background: #f0f3f6; padding: 0 .25em; }
 """
 _SIZE, _MARGIN = 260, 30
+_BINS, _WORST = 25, 4
 _DPI = 110
 
 
@@ -107,67 +114,204 @@ def _scatter(reference: NDArray[np.floating], actions: NDArray[np.floating], cap
     )
 
 
-def _row(name: str, megabytes: str, figures: Mapping[str, float]) -> list[str]:
+def _histogram(errors: NDArray[np.floating], caption: str) -> str:
+    """Draw how many frames have which error of an action, with the limit of 0.05."""
+    highest = max(0.1, float(errors.max()))
+    counts, edges = np.histogram(errors, bins=_BINS, range=(0.0, highest))
+    inner = _SIZE - 2 * _MARGIN
+
+    def x(error: float) -> float:
+        return round(_MARGIN + error / highest * inner, 1)
+
+    width = inner / _BINS
+    bars = "".join(
+        f'<rect class="dot" x="{x(edge)}" y="{round(_SIZE - _MARGIN - height, 1)}" '
+        f'width="{width - 1:.1f}" height="{height:.1f}"/>'
+        for edge, height in zip(edges, counts / counts.max() * inner)
+    )
+    low, top, limit = _SIZE - _MARGIN, _MARGIN, x(validation.WITHIN)
+    return (
+        f'<figure><svg width="{_SIZE}" height="{_SIZE}" viewBox="0 0 {_SIZE} {_SIZE}" role="img">'
+        f'{bars}<line class="axis" x1="{_MARGIN}" y1="{low}" x2="{_SIZE - _MARGIN}" y2="{low}"/>'
+        f'<line class="ideal" x1="{limit}" y1="{low}" x2="{limit}" y2="{top}"/>'
+        f'<text x="{_MARGIN}" y="{low + 14}">0</text>'
+        f'<text x="{_SIZE - _MARGIN}" y="{low + 14}" text-anchor="end">{highest:.2f}</text>'
+        f'<text x="{limit + 4}" y="{top}">{validation.WITHIN}</text>'
+        f'<text x="{_MARGIN}" y="{top - 12}">up to {counts.max()} of {len(errors)} frames</text>'
+        f"</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _grid_picture(bev: NDArray[np.floating]) -> str:
+    """Return both channels of a grid as one <img>: LiDAR blue, depth orange, the robot red."""
+    import cv2
+
+    picture = np.full((*bev.shape[1:], 3), 250, np.uint8)
+    picture[bev[1] > 0] = (30, 119, 230)
+    picture[bev[0] > 0] = (183, 103, 22)
+    middle = bev.shape[1] // 2
+    picture[middle - 2 : middle + 2, middle - 2 : middle + 2] = (28, 18, 193)
+    picture = picture.repeat(2, axis=0).repeat(2, axis=1)
+    encoded = base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode()
+    return f'<img alt="grid: LiDAR blue, depth orange" src="data:image/png;base64,{encoded}">'
+
+
+def _worst_frames(
+    contract: Contract,
+    frames: Sequence[Sample],
+    reference: NDArray[np.floating],
+    actions: NDArray[np.floating],
+) -> str:
+    """Draw the frames with the largest errors, with what the network saw and answered."""
+    errors = np.abs(actions - reference).max(axis=1)
+    figures = []
+    for i in np.argsort(-errors, kind="stable")[:_WORST]:
+        features = zip(contract.proprio_names, frames[i].proprio)
+        facts = [f"error {errors[i]:.3f}"]
+        facts += [
+            f"{name}: ONNX {onnx:+.3f}, model {model:+.3f}"
+            for name, onnx, model in zip(
+                ACTION_NAMES[contract.action_space], reference[i], actions[i]
+            )
+        ]
+        facts += [f"{name} {value:.2f}" for name, value in features]
+        lines = "<br>".join(html.escape(fact) for fact in facts)
+        figures.append(
+            f"<figure>{_grid_picture(frames[i].bev)}<figcaption>{lines}</figcaption></figure>"
+        )
+    return "".join(figures)
+
+
+def _row(name: str, build: Mapping[str, Any], sizes: bool = True) -> list[str]:
+    """Return a build, or with `sizes` false one of its actions, as a row of the first table."""
     return [
         name,
-        megabytes,
-        *(f"{figures[key]:.5f}" for key in ("mae", "p99", "max")),
-        f"{figures['sqnr_db']:.1f}",
-        f"{figures['within_0_05']:.1%}",
+        *((f"{build['bytes'] / 1e6:.2f}", f"{build['simulator_ms']:.1f}") if sizes else ("", "")),
+        *(f"{build[key]:.4f}" for key in ("mae", "p99", "max")),
+        f"{build['sqnr_db']:.1f}",
+        f"{build['within_0_05']:.1%}",
+        f"{build['r2']:.4f}",
+        f"{build['sign_agreement']:.1%}",
     ]
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[str]], style: str = "") -> str:
+    body = "".join(table_row("td", row) for row in rows)
+    return f"<table class='{style}'>{table_row('th', head)}{body}</table>"
+
+
+def _list(items: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
 
 
 def render(
     result: Mapping[str, Any],
+    contract: Contract,
+    frames: Sequence[Sample],
     reference: NDArray[np.floating],
-    actions: Mapping[str, NDArray[np.floating]],
+    build: Build,
 ) -> str:
     """Return the page of one conversion.
 
     Args:
         result: as `conversion.convert` returns it.
-        reference: (n, 2) actions of onnxruntime on the validation frames.
-        actions: (n, 2) actions of each build, by precision.
+        contract: names of what the network sees and answers.
+        frames: the validation frames.
+        reference: (n, 2) actions of onnxruntime on them.
+        build: the model that the page is about.
     """
     proved, counts = result["validation"], result["samples"]
-    blank = [""] * 5
-    rows = [["ONNX", f"{result['onnx_bytes'] / 1e6:.2f}", *blank]]
-    for name in actions:
-        build = proved[name]
-        rows.append(_row(name.upper(), f"{build['bytes'] / 1e6:.2f}", build))
-        rows += [
-            _row(f"- {action}", "", part)
-            for action, part in zip(result["actions"], build["actions"])
-        ]
+    actions = build.actions[0]
+    precision = result["precision"].upper()
     facts = [
-        ("Model", f"{result['model']} ({result['precision'].upper()}, {result['target']})"),
+        ("Model", f"{result['model']} ({precision}, {result['target']})"),
+        ("Verdict", f"{proved['verdict']}, on {proved['frames']} {proved['source']}"),
+        ("Built by", f"rknn-toolkit2 {result['toolkit']}, {proved['rung'].replace('_', ' ')}"),
         ("ONNX", result["onnx"]),
-        ("rknn-toolkit2", result["toolkit"]),
         ("Samples found / usable", f"{counts['found']} / {counts['usable']}"),
-        ("Samples that calibrate", str(counts["calibration"])),
-        ("Validated on", f"{proved['frames']} {proved['source']}"),
+        ("Samples that calibrate", f"{counts['calibration']}, of {counts.get('pool', 0)}"),
     ]
-    plots = [
-        "<div>"
-        + "".join(
-            _scatter(reference[:, i], found[:, i], f"{name.upper()}, {action}")
-            for i, action in enumerate(result["actions"])
+    rows = [["ONNX", f"{result['onnx_bytes'] / 1e6:.2f}"]]
+    for name in ("fp16", "int8"):
+        if name in proved:
+            rows.append(_row("Float16" if name == "fp16" else "INT8", proved[name]))
+            rows += [
+                _row(f"- {action}", part, sizes=False)
+                for action, part in zip(result["actions"], proved[name]["actions"])
+            ]
+    head = [
+        "", "MB", "ms in the simulator", "MAE", "p99", "max", "SQNR dB", "within 0.05", "R2",
+        "same sign",
+    ]  # fmt: skip
+    body = [
+        f"<table class='facts'>{''.join(table_row('td', fact) for fact in facts)}</table>",
+        _list(result["notes"]),
+        "<h2>Float16 against INT8</h2>"
+        "<p>Errors in units of the action, which spans -1 to 1, against onnxruntime, in the "
+        "toolkit's simulator in the session that built the model. The simulator's time says "
+        "nothing about the NPU's.</p>",
+        _table(head, rows),
+    ]
+    if proved["attempts"]:
+        body += [
+            "<h2>What was tried</h2>",
+            _table(
+                ["rung", "frames", "verdict", "MAE", "max", "SQNR dB", "MB", "s", "why"],
+                [_attempt_row(attempt) for attempt in proved["attempts"]],
+                "why",
+            ),
+        ]
+    if counts["ranges"]:
+        body += [
+            "<h2>Coverage</h2>"
+            f"<p>{counts['calibration']} frames were chosen to reach the extremes of every "
+            f"activation that any of the {counts['pool']} reaches. Inputs beyond these ranges are "
+            "counted while driving; diagnostics ask for a new calibration when they are many.</p>",
+            _table(
+                ["input", "lowest", "highest"],
+                [
+                    [name, f"{low:.3f}", f"{high:.3f}"]
+                    for name, (low, high) in counts["ranges"].items()
+                ],
+            ),
+        ]
+    shown = [
+        (f"{precision}, {action}", reference[:, i], actions[:, i])
+        for i, action in enumerate(result["actions"])
+    ]
+    body += [
+        "<h2>Distribution of the error</h2>",
+        *(_histogram(np.abs(found - onnx), name) for name, onnx, found in shown),
+        "<h2>Action by action</h2>",
+        *(_scatter(onnx, found, name) for name, onnx, found in shown),
+        "<h2>The worst frames</h2><p>Forward is up. LiDAR blue, depth orange, robot red.</p>",
+        _worst_frames(contract, frames, reference, actions),
+    ]
+    if build.options.algorithm:
+        body.append(
+            "<h2>Layer by layer</h2><p>On the worst frame, by the toolkit's accuracy_analysis: "
+            "cosine similarity and Euclidean distance to the float network, all layers before "
+            "quantised as well.</p>"
         )
-        + "</div>"
-        for name, found in actions.items()
+        layers = [[x.name, f"{x.cosine:.5f}", f"{x.distance:.5f}"] for x in build.layers]
+        why = html.escape(build.no_layers or "the toolkit's table names no layer")
+        body.append(_table(["layer", "cosine", "distance"], layers) if layers else f"<p>{why}</p>")
+    if counts["rejected"]:
+        body += ["<h2>Excluded samples</h2>", _list(counts["rejected"])]
+    return page(f"Conversion of {result['onnx'].rsplit('/', 1)[-1]}", "".join(body))
+
+
+def _attempt_row(attempt: Mapping[str, Any]) -> list[str]:
+    start = [attempt["rung"].replace("_", " "), str(attempt["calibration_frames"])]
+    if "problem" in attempt:
+        return [*start, "-", "", "", "", "", "", attempt["problem"]]
+    return [
+        *start,
+        attempt["verdict"],
+        f"{attempt['mae']:.4f}",
+        f"{attempt['max']:.3f}",
+        f"{attempt['sqnr_db']:.1f}",
+        f"{attempt['bytes'] / 1e6:.2f}",
+        f"{attempt['build_seconds']:.1f}",
+        "; ".join(attempt["reasons"]),
     ]
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in result["notes"])
-    excluded = "".join(f"<li>{html.escape(reason)}</li>" for reason in counts["rejected"])
-    head = ["", "MB", "MAE", "p99", "max", "SQNR dB", "within 0.05"]
-    return page(
-        f"Conversion of {result['onnx'].rsplit('/', 1)[-1]}",
-        f"<table class='facts'>{''.join(table_row('td', fact) for fact in facts)}</table>"
-        f"<ul>{notes}</ul>"
-        + (f"<h2>Excluded samples</h2><ul>{excluded}</ul>" if excluded else "")
-        + "<h2>Agreement with the ONNX</h2>"
-        "<p>Errors in units of the action, which spans -1 to 1. The actions are those of the "
-        "toolkit's simulator in the session that built the model; they were finite, the same "
-        "twice, and not constant.</p>"
-        f"<table>{table_row('th', head)}{''.join(table_row('td', row) for row in rows)}</table>"
-        f"<h2>Action by action</h2>{''.join(plots)}",
-    )

@@ -7,6 +7,7 @@ relative, because the toolkit refuses paths with a space.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +24,75 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_inference import parameters, rknn_toolkit
-from tractor_inference.contract import Contract, normalize
+from tractor_inference.contract import ACTION_SIZE, Contract, normalize
 from tractor_inference.errors import ModelError, TractorError
+from tractor_inference.manifest import BuildRecord
+from tractor_inference.rknn_toolkit import LayerError
 from tractor_inference.samples import Sample
 
 CHILD = (sys.executable, "-m", "tractor_calibration.toolkit_child")
-_JOB, _RESULT, _ONNX, _FRAMES, _DATASET = (
-    "job.json", "result.json", "model.onnx", "frames.npz", "dataset",
-)  # fmt: skip
+_JOB, _RESULT, _FRAMES = "job.json", "result.json", "frames.npz"
+_POLL_S = 0.05
+
+
+class ToolkitDied(ModelError):
+    """The toolkit's process was ended by a signal, for instance SIGABRT."""
+
+
+class ToolkitTooSlow(ModelError):
+    """The toolkit did not finish within the limit and was killed."""
+
+
+class ToolkitTooLarge(ModelError):
+    """The toolkit took more memory than the limit and was killed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What the toolkit's process may take: time in s, resident memory in MB (10^6 bytes)."""
+
+    seconds: float
+    megabytes: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """What to build: an inspected ONNX, for a target, and the frames to prove it on.
 
-    An FP16 model is always built; an INT8 model too when there are calibration samples.
+    `builds` by name; those with an algorithm are quantised with the calibration samples.
+    `reference` (n, 2) are the ONNX's actions on the frames; they say which frame is the worst.
     """
 
     onnx: bytes
     target: str
     contract: Contract
+    builds: Mapping[str, BuildRecord]
     frames: Sequence[Sample]
+    reference: NDArray[np.float32]
     calibration: Sequence[Sample] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Build:
-    """One built model: its file and (2, n, 2) float32 actions, the frames run twice."""
+    """One built model: its file and (2, n, 2) float32 actions, the frames run twice.
+
+    `layers` says what quantisation costs on the worst frame; empty for FP16, and where the toolkit
+    made no table, for the reason in `no_layers`.
+    `infer_ms` is the median time of one frame in the simulator, which says nothing about the NPU.
+    """
 
     file: Path
+    options: BuildRecord
     seconds: float
+    infer_ms: float
     actions: NDArray[np.float32]
+    layers: tuple[LayerError, ...]
+    no_layers: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Builds by precision (fp16, int8), and the versions that made them."""
+    """Builds by name, and the versions that made them."""
 
     builds: dict[str, Build]
     toolkit_version: str
@@ -66,7 +100,7 @@ class Outcome:
 
 
 def run(
-    job: Job, folder: Path, log: Path, time_limit_s: float, command: Sequence[str] = CHILD
+    job: Job, folder: Path, log: Path, limits: Limits, command: Sequence[str] = CHILD
 ) -> Outcome:
     """Build and simulate in a child process.
 
@@ -74,11 +108,12 @@ def run(
         job: what to build.
         folder: an empty working folder; the built models stay in it.
         log: gets all that the child and the toolkit print.
-        time_limit_s: the child is killed after this time.
+        limits: the child is killed beyond them.
         command: starts the child; the folder is appended.
 
     Raises:
-        ModelError: the child failed, aborted, hung or left files out; names the log.
+        ToolkitDied, ToolkitTooSlow, ToolkitTooLarge: how the child ended; they name the log.
+        ModelError: the toolkit refused a step or left files out; names the log.
     """
     _write_job(job, folder)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -89,33 +124,65 @@ def run(
             env=environment, start_new_session=True,
         )  # fmt: skip
         try:
-            code = child.wait(time_limit_s)
-        except subprocess.TimeoutExpired as error:
-            raise ModelError(
-                f"rknn-toolkit2 did not finish within {time_limit_s:g} s; raise "
-                f"toolkit_time_limit_s if the machine is slow, else see {log}"
-            ) from error
+            code = _wait(child, limits, log)
         finally:
             if child.returncode is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-    return _read_outcome(folder, code, log)
+    return _read_outcome(job, folder, code, log)
+
+
+def _wait(child: subprocess.Popen[bytes], limits: Limits, log: Path) -> int:
+    """Return the exit code of a child that keeps to its limits."""
+    end_s = time.monotonic() + limits.seconds
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(_POLL_S)
+        megabytes = _resident_bytes(child.pid) / 1e6
+        if megabytes > limits.megabytes:
+            raise ToolkitTooLarge(
+                f"rknn-toolkit2 took {megabytes:.0f} MB, more than the {limits.megabytes:g} MB of "
+                "toolkit_memory_limit_mb: lower calibration_frames, or raise the limit where "
+                f"there is memory; see {log}"
+            )
+        if time.monotonic() > end_s:
+            raise ToolkitTooSlow(
+                f"rknn-toolkit2 did not finish within {limits.seconds:g} s: raise "
+                f"toolkit_time_limit_s if the machine is slow, else look at {log}"
+            )
+
+
+def _resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process, 0 when it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def _write_job(job: Job, folder: Path) -> None:
-    (folder / _ONNX).write_bytes(job.onnx)
     np.savez(
         folder / _FRAMES,
         bev=np.stack([frame.bev for frame in job.frames]),
         proprio=np.stack([normalize(job.contract, frame.proprio) for frame in job.frames]),
+        reference=job.reference,
     )
-    if job.calibration:
-        rknn_toolkit.write_dataset(job.calibration, job.contract, folder / _DATASET)
-    text = json.dumps({"target": job.target, "observation": job.contract.canonical()})
+    for name, build in job.builds.items():
+        (folder / f"{name}.onnx").write_bytes(rknn_toolkit.network(job.onnx, job.contract, build))
+        if build.algorithm:
+            rknn_toolkit.write_dataset(job.calibration, job.contract, folder / name, build)
+    text = json.dumps(
+        {
+            "target": job.target,
+            "observation": job.contract.canonical(),
+            "builds": {name: dataclasses.asdict(build) for name, build in job.builds.items()},
+        }
+    )
     (folder / _JOB).write_text(text)
 
 
-def _read_outcome(folder: Path, code: int, log: Path) -> Outcome:
+def _read_outcome(job: Job, folder: Path, code: int, log: Path) -> Outcome:
     """Turn what the child left into an outcome, or say how it ended."""
     if code < 0:
         name = signal.Signals(-code).name
@@ -123,54 +190,82 @@ def _read_outcome(folder: Path, code: int, log: Path) -> Outcome:
             "SIGABRT": "an Inf in a sample or weight does that; check both",
             "SIGKILL": "the machine may be out of memory; close programs or use fewer samples",
         }.get(name, "run it again, and keep the log if it happens twice")
-        raise ModelError(f"rknn-toolkit2 died with {name}: {remedy}; see {log}")
+        raise ToolkitDied(f"rknn-toolkit2 died with {name}: {remedy}; see {log}")
     try:
         result = json.loads((folder / _RESULT).read_text())
         if "error" in result:
             raise ModelError(f"{result['error']}; see {log}")
         builds = {
-            precision: Build(
-                folder / build["file"], build["seconds"], np.load(folder / build["actions"])
+            name: Build(
+                folder / f"{name}.rknn",
+                options,
+                result["builds"][name]["seconds"],
+                result["builds"][name]["infer_ms"],
+                np.load(folder / f"{name}.npy"),
+                tuple(LayerError(*row) for row in result["builds"][name]["layers"]),
+                result["builds"][name]["no_layers"],
             )
-            for precision, build in result["builds"].items()
+            for name, options in job.builds.items()
         }
         return Outcome(builds, result["toolkit"], result["python"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"rknn-toolkit2 ended with code {code} and without a complete result; see {log}"
         ) from error
 
 
-def _build(contract: Contract, target: str, precision: str) -> dict[str, Any]:
-    """Build, export and simulate one precision in the current folder."""
-    started = time.perf_counter()
-    dataset = Path(_DATASET, "dataset.txt") if precision == "int8" else None
-    rknn = rknn_toolkit.build(Path(_ONNX), contract, target=target, dataset=dataset)
+def _build(contract: Contract, target: str, name: str, options: BuildRecord) -> dict[str, Any]:
+    """Build, export and simulate one model in the current folder."""
+    started_s = time.perf_counter()
+    dataset = Path(name, "dataset.txt") if options.algorithm else None
+    rknn = rknn_toolkit.build(
+        Path(f"{name}.onnx"), contract, target=target, dataset=dataset, options=options
+    )
     try:
-        rknn_toolkit.export(rknn, Path(f"{precision}.rknn"))
-        seconds = time.perf_counter() - started
+        rknn_toolkit.export(rknn, Path(f"{name}.rknn"))
+        seconds = time.perf_counter() - started_s
         rknn_toolkit.start_simulator(rknn)
         with np.load(_FRAMES) as frames:
-            pairs = list(zip(frames["bev"], frames["proprio"]))
-        actions = [
-            [rknn_toolkit.simulate(rknn, bev[None], proprio[None])[0] for bev, proprio in pairs]
-            for _ in range(2)
-        ]
+            bevs, reference = frames["bev"], frames["reference"]
+            proprios = rknn_toolkit.network_proprio(contract, frames["proprio"], options)
+        actions = np.empty((2, len(bevs), ACTION_SIZE), np.float32)
+        times_s = []
+        for answers in actions:
+            for i, (bev, proprio) in enumerate(zip(bevs, proprios)):
+                before_s = time.perf_counter()
+                answers[i] = rknn_toolkit.simulate(rknn, bev[None], proprio[None])[0]
+                times_s.append(time.perf_counter() - before_s)
+        layers: list[LayerError] = []
+        no_layers = ""
+        if options.algorithm:
+            worst = np.argmax(np.abs(actions[0] - reference).max(axis=1))
+            frame = bevs[worst][None], proprios[worst][None]
+            try:
+                layers = rknn_toolkit.layer_errors(rknn, *frame, Path(name))
+            except ModelError as error:  # the model is proved with or without this table
+                no_layers = str(error)
     finally:
         rknn_toolkit.release(rknn)
-    np.save(f"{precision}.npy", np.array(actions, dtype=np.float32))
-    return {"file": f"{precision}.rknn", "actions": f"{precision}.npy", "seconds": seconds}
+    np.save(f"{name}.npy", actions)
+    return {
+        "seconds": seconds,
+        "infer_ms": float(np.median(times_s)) * 1e3,
+        "layers": [dataclasses.astuple(layer) for layer in layers],
+        "no_layers": no_layers,
+    }
 
 
 def main() -> int:
     """Do the job in the folder named on the command line."""
     os.chdir(sys.argv[1])
     job = json.loads(Path(_JOB).read_text())
-    precisions = ["fp16", "int8"] if Path(_DATASET).is_dir() else ["fp16"]
     try:
         contract = parameters.from_values(Contract, job["observation"])
         result: dict[str, Any] = {
-            "builds": {p: _build(contract, job["target"], p) for p in precisions},
+            "builds": {
+                name: _build(contract, job["target"], name, BuildRecord(**options))
+                for name, options in job["builds"].items()
+            },
             "toolkit": rknn_toolkit.toolkit_version(),
             "python": platform.python_version(),
         }

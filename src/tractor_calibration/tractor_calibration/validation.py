@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tractor_inference import onnx_model
 from tractor_inference.contract import (
     ACTION_OUTPUT,
-    ACTION_SIZE,
     BEV_INPUT,
     PROPRIO_INPUT,
     Contract,
@@ -21,35 +20,50 @@ from tractor_inference.contract import (
 from tractor_inference.errors import ModelError
 from tractor_inference.samples import Sample
 
+from .parameters import ConvertParameters
+
 WITHIN = 0.05
+# Signs of smaller actions than this say nothing.
+SIGN_FROM = 0.05
 # Dequantised outputs may overshoot the ideal range by about one INT8 level of 2/255.
 RANGE_TOLERANCE = 0.01
 # An action is called constant when it moves less than this share of the ONNX's movement, and is
 # not judged at all where the ONNX itself hardly moves.
 CONSTANT_SHARE = 0.01
 LEAST_SPREAD = 0.01
-# Of fewer values than this a share hangs on single frames.
-FEW_VALUES = 100
+# Where the ONNX's own action moves less (standard deviation), a constant would lie within 0.05 as
+# well: small errors prove nothing.
+LOW_SPREAD = WITHIN
+# Fewer held-out frames than this are stated with the verdict.
+ENOUGH_FRAMES = 200
+FULL_RANGE = 2.0
 # Limits of the SQNR, so that an exact model and a silent reference stay plain JSON numbers.
 SQNR_LIMIT_DB = 200.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Errors of one action or of all, in units of the action (-1..1), against onnxruntime."""
+    """How one action, or all of them together, agrees with onnxruntime; errors in units of -1..1.
+
+    `sign_agreement` is the share of equal signs where the ONNX's action is beyond +-0.05, `spread`
+    the standard deviation of the ONNX's action.
+    """
 
     mae: float
     p99: float
     max: float
     sqnr_db: float
     within_0_05: float
+    r2: float
+    sign_agreement: float
+    spread: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """What one build answered on the validation frames, so many values in all."""
+    """What one build answered on the validation frames."""
 
-    values: int
+    frames: int
     finite: bool
     in_range: bool
     deterministic: bool
@@ -65,44 +79,50 @@ class Metrics:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gate:
-    """What a build must reach: mean absolute error at most, share within 0.05 at least."""
+class Verdict:
+    """`failures` forbid a model, `doubts` allow it only when they are accepted."""
 
-    max_mae: float
-    min_within_0_05: float = 0.0
+    failures: tuple[str, ...]
+    doubts: tuple[str, ...]
 
-    def least_share(self, values: int) -> float:
-        """Return the share that so many values must reach.
-
-        Of fewer than 100 values two may always lie outside, so that one frame never decides.
-        """
-        if values >= FEW_VALUES:
-            return self.min_within_0_05
-        return min(self.min_within_0_05, (values - ACTION_SIZE) / values)
+    @property
+    def word(self) -> str:
+        """One word: pass, warn or fail."""
+        return "fail" if self.failures else "warn" if self.doubts else "pass"
 
 
 def agreement(reference: NDArray[np.floating], outputs: NDArray[np.floating]) -> Agreement:
     """Compare two sets of actions of the same shape.
 
-    SQNR is 10 log10(sum reference^2 / sum error^2), held within +-200 dB.
+    SQNR is 10 log10(sum reference^2 / sum error^2), held within +-200 dB. R2 is
+    1 - sum error^2 / sum (reference - mean)^2, 0 at least, and 1 where there is no error at all.
+    p99 is a value that occurred, so that of up to 100 values the largest does not decide. NaN and
+    Inf count as errors of the whole range.
     """
     signal = np.asarray(reference, dtype=np.float64).ravel()
-    error = np.abs(np.asarray(outputs, dtype=np.float64).ravel() - signal)
+    found = np.asarray(outputs, dtype=np.float64).ravel()
+    error = np.where(np.isfinite(found), np.abs(found - signal), FULL_RANGE)
     powers = np.maximum([np.sum(signal**2), np.sum(error**2)], 1e-30)
     sqnr_db = float(np.clip(10.0 * np.log10(powers[0] / powers[1]), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+    lost, variation = np.sum(error**2), np.sum((signal - signal.mean()) ** 2)
+    signed = np.abs(signal) > SIGN_FROM
+    same_sign = np.sign(found[signed]) == np.sign(signal[signed])
     return Agreement(
         mae=float(error.mean()),
-        p99=float(np.percentile(error, 99)),
+        p99=float(np.percentile(error, 99, method="lower")),
         max=float(error.max()),
         sqnr_db=sqnr_db,
         within_0_05=float(np.mean(error <= WITHIN)),
+        r2=float(max(0.0, 1.0 - lost / max(variation, 1e-30))) if lost else 1.0,
+        sign_agreement=float(same_sign.mean()) if signed.any() else 1.0,
+        spread=float(signal.std()),
     )
 
 
 def compare(
     reference: NDArray[np.floating], first: NDArray[np.floating], second: NDArray[np.floating]
 ) -> Metrics:
-    """Judge the outputs of a build against the ONNX.
+    """Compare the outputs of a build with the ONNX.
 
     Args:
         reference: (n, 2) actions of onnxruntime.
@@ -112,7 +132,7 @@ def compare(
     expected_spread, spread = np.ptp(reference, axis=0), np.ptp(first, axis=0)
     judged = expected_spread > LEAST_SPREAD
     return Metrics(
-        values=reference.size,
+        frames=len(reference),
         finite=finite,
         in_range=bool(finite and np.abs(first).max() <= 1.0 + RANGE_TOLERANCE),
         deterministic=first.tobytes() == second.tobytes(),
@@ -122,32 +142,86 @@ def compare(
     )
 
 
-def gate_problems(metrics: Metrics, gate: Gate) -> list[str]:
-    """Return why a build must not be promoted, one sentence each; empty when it may."""
+def judge(
+    metrics: Metrics, names: Sequence[str], params: ConvertParameters, quantised: bool
+) -> Verdict:
+    """Judge a build action by action against the gates of the parameter file.
+
+    Args:
+        metrics: of the build.
+        names: of the actions, for the sentences.
+        params: the gates.
+        quantised: INT8, else the one gate of FP16 counts.
+    """
     if not metrics.finite:
-        return ["expected finite actions, found NaN or Inf: check the samples and the ONNX"]
-    problems = []
+        return Verdict(("expected finite actions, found NaN or Inf: check samples and ONNX",), ())
+    failures, doubts = [], []
     if not metrics.in_range:
-        problems.append("expected actions in -1..1, found values outside: is the output a tanh?")
+        failures.append("expected actions in -1..1, found values outside: is the output a tanh?")
     if not metrics.deterministic:
-        problems.append("expected the same actions twice for the same frames, found others")
+        failures.append("expected the same actions twice for the same frames, found others")
     if metrics.constant:
-        problems.append(
+        failures.append(
             "expected actions that follow the frame, found a constant where the ONNX moves: "
             "the samples do not cover the inputs"
         )
-    overall = metrics.overall
-    if not overall.mae <= gate.max_mae:
-        problems.append(
-            f"expected a mean absolute error of at most {gate.max_mae:g}, found {overall.mae:.4g}"
+    for name, found in zip(names, metrics.actions):
+        if not quantised:
+            failures += _beyond(name, "mean absolute error", found.mae, params.fp16_max_mae)
+            continue
+        failed = _beyond(name, "mean absolute error", found.mae, params.fail_max_mae)
+        if found.spread >= LOW_SPREAD:
+            failed += _below(name, "SQNR in dB", found.sqnr_db, params.fail_min_sqnr_db)
+        failed += _share_below(
+            name, "share within 0.05", found.within_0_05, params.fail_min_within_0_05, metrics
         )
-    least_share = gate.least_share(metrics.values)
-    if not overall.within_0_05 >= least_share:
-        problems.append(
-            f"expected at least {least_share:.1%} of the actions within {WITHIN}, "
-            f"found {overall.within_0_05:.1%}"
+        failures += failed
+        if failed:
+            continue
+        doubts += _beyond(name, "mean absolute error", found.mae, params.pass_max_mae)
+        doubts += _beyond(name, "p99 of the error", found.p99, params.pass_max_p99)
+        doubts += _beyond(name, "largest error", found.max, params.pass_max_error)
+        doubts += _share_below(
+            name, "share within 0.05", found.within_0_05, params.pass_min_within_0_05, metrics
         )
-    return problems
+        if found.spread < LOW_SPREAD:
+            doubts.append(
+                f"{name}: inconclusive, the ONNX's own action hardly moves on these frames "
+                f"(standard deviation {found.spread:.3f}, less than {LOW_SPREAD}); validate on "
+                "frames of more varied driving"
+            )
+            continue
+        doubts += _below(name, "SQNR in dB", found.sqnr_db, params.pass_min_sqnr_db)
+        doubts += _below(name, "R2", found.r2, params.pass_min_r2)
+        doubts += _share_below(
+            name, "share of equal signs", found.sign_agreement,
+            params.pass_min_sign_agreement, metrics,
+        )  # fmt: skip
+    return Verdict(tuple(failures), tuple(doubts))
+
+
+def _beyond(name: str, what: str, found: float, limit: float) -> list[str]:
+    """Return a sentence when a figure is above its limit; NaN is."""
+    return (
+        [] if found <= limit else [f"{name}: {what}: expected at most {limit:g}, found {found:.4g}"]
+    )
+
+
+def _below(name: str, what: str, found: float, limit: float) -> list[str]:
+    """Return a sentence when a figure is below its limit; NaN is."""
+    return (
+        []
+        if found >= limit
+        else [f"{name}: {what}: expected at least {limit:g}, found {found:.4g}"]
+    )
+
+
+def _share_below(name: str, what: str, found: float, limit: float, metrics: Metrics) -> list[str]:
+    """Return a sentence when a share is below its limit by more than one frame.
+
+    Of few frames a share hangs on single ones; one frame never decides.
+    """
+    return _below(name, what, found, min(limit, (metrics.frames - 1) / metrics.frames))
 
 
 def onnx_inputs(contract: Contract, frame: Sample) -> dict[str, NDArray[np.float32]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tractor_inference import manifest, samples
-from tractor_inference.contract import Contract
+from tractor_inference import manifest, probes, samples
+from tractor_inference.contract import Contract, normalize
 from tractor_inference.samples import Sample
+
+Answer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
 CHANNELS = (2, 32, 64, 64, 64)
 
@@ -91,23 +95,39 @@ def onnx_answer(
 
 
 def write_manifest(
-    rknn: Path, onnx_file: Path, contract: Contract, sample_files: list[Path], **changes: str
+    rknn: Path,
+    onnx_file: Path,
+    contract: Contract,
+    sample_files: list[Path],
+    answer: Answer | None = None,
+    **changes: str,
 ) -> manifest.Manifest:
-    """Write the manifest of a model with its ONNX and samples; `changes` go to the model record."""
+    """Write the manifest of a model with its ONNX and samples.
+
+    `answer` gives the probes' actions, else the ONNX does; `changes` go to the model record.
+    """
+    if answer is None:
+        answer = functools.partial(onnx_answer, onnx_file)
 
     def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
+    probed = []
+    for frame in make_samples(manifest.LEAST_PROBES, seed=77):
+        action = answer(frame.bev[None], normalize(contract, frame.proprio)[None])[0]
+        probed.append(probes.pack(frame, action, action))
     model = dict(precision="int8" if sample_files else "fp16", target="rk3588") | changes
     made = manifest.Manifest(
         model=manifest.ModelRecord(rknn.name, digest(rknn), rknn.stat().st_size, **model),
-        onnx=manifest.OnnxRecord(onnx_file.name, digest(onnx_file), onnx_file.stat().st_size),
+        build=manifest.BuildRecord("normal" if sample_files else ""),
+        onnx=manifest.OnnxRecord(onnx_file.name, digest(onnx_file), onnx_file.stat().st_size, {}),
         contract=manifest.ContractRecord(contract.digest, contract.canonical()),
         calibration=manifest.CalibrationRecord(
             "calibration_data",
             tuple(manifest.SampleRecord(f.name, digest(f)) for f in sample_files),
         ),
         toolkit=manifest.ToolkitRecord("2.5.0", ".".join(map(str, sys.version_info[:3]))),
+        probes=manifest.ProbesRecord(0.05, tuple(probed)),
         validation={"mean_abs_error": 0.01},
         created="2026-01-01T00:00:00+00:00",
     )
@@ -118,3 +138,8 @@ def write_manifest(
 def write_samples(folder: Path, contract: Contract, count: int, seed: int = 0) -> list[Path]:
     """Write samples as the rover does and return their files in the order of time."""
     return [samples.write(folder, sample, contract) for sample in make_samples(count, seed)]
+
+
+def no_answer(bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Answer zero, for manifests of files that are no models."""
+    return np.zeros((1, 2), np.float32)

@@ -1,5 +1,6 @@
 """Fixtures of this package: a real INT8 model, and a board without a board."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -30,8 +31,12 @@ def int8_model(
     )
     rknn = rknn_toolkit.build(folder / "actor.onnx", contract, target="rk3588", dataset=dataset)
     rknn_toolkit.export(rknn, folder / "actor.rknn")
+    rknn_toolkit.start_simulator(rknn)
+    actor_factory.write_manifest(
+        folder / "actor.rknn", folder / "actor.onnx", contract, files,
+        answer=functools.partial(rknn_toolkit.simulate, rknn),
+    )  # fmt: skip
     rknn_toolkit.release(rknn)
-    actor_factory.write_manifest(folder / "actor.rknn", folder / "actor.onnx", contract, files)
     return folder / "actor.rknn"
 
 

@@ -98,7 +98,7 @@ def test_a_manifest_with_broken_ranges_is_refused(tmp_path, bad):
     onnx.write_bytes(b"onnx")
     rknn = tmp_path / "actor.rknn"
     rknn.write_bytes(b"rknn")
-    actor_factory.write_manifest(rknn, onnx, CONTRACT, [])
+    actor_factory.write_manifest(rknn, onnx, CONTRACT, [], actor_factory.no_answer)
     path = rknn.with_suffix(".json")
     import json
 

@@ -20,7 +20,9 @@ def model(tmp_path, contract):
     (tmp_path / "actor.onnx").write_bytes(b"network")
     (tmp_path / "actor.rknn").write_bytes(b"model")
     files = actor_factory.write_samples(tmp_path / "calibration_data", contract, 2)
-    actor_factory.write_manifest(tmp_path / "actor.rknn", tmp_path / "actor.onnx", contract, files)
+    actor_factory.write_manifest(
+        tmp_path / "actor.rknn", tmp_path / "actor.onnx", contract, files, actor_factory.no_answer
+    )
     return tmp_path / "actor.rknn"
 
 
@@ -50,6 +52,26 @@ def test_a_link_leads_to_the_manifest_of_the_real_file(model, tmp_path):
 
 def test_check_returns_the_bytes_it_checked(model, contract):
     assert manifest.check(manifest.read(model), model, contract) == b"model"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda value: value["probes"]["frames"].pop(),
+            "probes.frames: expected at least 8, found 7",
+        ),
+        (
+            lambda value: value["build"].update(algorithm="kl_divergence"),
+            "build.algorithm: expected",
+        ),
+        (lambda value: value["build"].update(algorithm=""), "build.algorithm: expected"),
+    ],
+)
+def test_a_manifest_that_proves_too_little_is_refused(model, change, reason):
+    edit(model, change)
+    with pytest.raises(ModelError, match=reason):
+        manifest.read(model)
 
 
 def test_a_changed_model_is_refused_with_both_digests(model, contract):
@@ -84,8 +106,8 @@ def test_what_is_no_manifest_is_refused(model, text):
 
 
 def test_a_newer_schema_is_refused_before_its_fields(model):
-    edit(model, lambda value: value.update(schema=2, news=1))
-    with pytest.raises(ModelError, match="expected schema 1, found 2"):
+    edit(model, lambda value: value.update(schema=3, news=1))
+    with pytest.raises(ModelError, match="expected schema 2, found 3"):
         manifest.read(model)
 
 

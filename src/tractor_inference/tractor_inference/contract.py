@@ -24,6 +24,7 @@ BEV_INPUT = "bev"
 PROPRIO_INPUT = "proprio"
 ACTION_OUTPUT = "action"
 ACTION_SIZE = 2
+ACTION_NAMES = {"tracks": ("left", "right"), "twist": ("linear", "angular")}
 # The order is part of the design: the code that fills the vector and the trained models share it.
 PROPRIO_NAMES = ("lidar_min", "prev_lin", "prev_ang", "cur_lin", "cur_ang", "gap_heading")
 CHANNELS = ("lidar", "depth")
@@ -158,3 +159,9 @@ def normalize(contract: Contract, proprio: NDArray[np.floating]) -> NDArray[np.f
         raise ContractError(f"proprio: expected finite values, found NaN or Inf in {bad}")
     scaled = (raw - np.array(contract.proprio_mean)) / np.array(contract.proprio_std)
     return np.clip(scaled, -contract.proprio_clip, contract.proprio_clip).astype(np.float32)
+
+
+def denormalize(contract: Contract, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return normalised proprioception (..., 6) in raw units; what was clipped stays clipped."""
+    raw = normalised * np.array(contract.proprio_std) + np.array(contract.proprio_mean)
+    return raw.astype(np.float32)

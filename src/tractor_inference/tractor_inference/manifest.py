@@ -19,8 +19,11 @@ from typing import Any
 from .contract import Contract
 from .errors import ModelError, raise_all
 
-SCHEMA = 1
+SCHEMA = 2
 PRECISIONS = ("int8", "fp16")
+ALGORITHMS = {"int8": ("normal", "mmse"), "fp16": ("",)}
+# Fewer probes would hardly tell a wrong layout from a right one.
+LEAST_PROBES = 8
 # An actor is a few megabytes; nothing near this is one.
 MAX_MODEL_BYTES = 256 * 1024 * 1024
 
@@ -37,12 +40,27 @@ class ModelRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class BuildRecord:
+    """How the toolkit built a model; without arguments FP16.
+
+    `algorithm` of quantisation is normal or mmse, empty for FP16. With `hybrid` the layers that
+    lose most stay in FP16. With `normaliser_inside` mean and std of the contract are part of the
+    network, whose proprioception is then raw.
+    """
+
+    algorithm: str = ""
+    hybrid: bool = False
+    normaliser_inside: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class OnnxRecord:
     """The ONNX actor it was built from; `file` is relative to the manifest."""
 
     file: str
     sha256: str
     bytes: int
+    shapes: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +100,37 @@ class ToolkitRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProbeRecord:
+    """One frame and its answers; see `probes` for how it is packed.
+
+    `built` is the model's action in the toolkit's simulator, `onnx` that of onnxruntime.
+    """
+
+    bev: str
+    proprio: tuple[float, ...]
+    built: tuple[float, ...]
+    onnx: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbesRecord:
+    """Frames that a backend must answer as the simulator did, within `tolerance` of the action."""
+
+    tolerance: float
+    frames: tuple[ProbeRecord, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """Everything a reader may rely on; `created` is ISO 8601, `validation` the measured metrics."""
 
     model: ModelRecord
+    build: BuildRecord
     onnx: OnnxRecord
     contract: ContractRecord
     calibration: CalibrationRecord
     toolkit: ToolkitRecord
+    probes: ProbesRecord
     validation: dict[str, Any]
     created: str
     schema: int = SCHEMA
@@ -191,6 +232,17 @@ def read(rknn: Path) -> Manifest:
             problems.append(
                 f"manifest.model.precision: expected one of {PRECISIONS}, "
                 f"found {manifest.model.precision!r}"
+            )
+        elif manifest.build.algorithm not in ALGORITHMS[manifest.model.precision]:
+            problems.append(
+                f"manifest.build.algorithm: expected one of "
+                f"{ALGORITHMS[manifest.model.precision]} for {manifest.model.precision}, "
+                f"found {manifest.build.algorithm!r}"
+            )
+        if len(manifest.probes.frames) < LEAST_PROBES:
+            problems.append(
+                f"manifest.probes.frames: expected at least {LEAST_PROBES}, "
+                f"found {len(manifest.probes.frames)}"
             )
         for name, ends in manifest.calibration.ranges.items():
             numbers = isinstance(ends, list) and all(isinstance(end, (int, float)) for end in ends)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from .contract import ACTION_OUTPUT, ACTION_SIZE, Contract
+from .contract import ACTION_OUTPUT, ACTION_SIZE, PROPRIO_INPUT, Contract
 from .errors import ModelError, raise_all
 from .manifest import read_model_bytes
 
@@ -130,6 +131,38 @@ def inspect(path: Path, contract: Contract) -> OnnxFacts:
         opset=opset,
         data=data,
     )
+
+
+def with_normaliser(data: bytes, contract: Contract) -> bytes:
+    """Return an actor whose proprioception is raw: mean and std of the contract are inside it.
+
+    The clip stays outside; raw values must lie within it.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load_model_from_string(data)
+    graph = model.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {tensor.name for tensor in graph.initializer}
+    prefix = "contract_"
+    while any(name.startswith(prefix) for name in taken):
+        prefix += "_"
+    constants = {"mean": contract.proprio_mean, "std": contract.proprio_std}
+    for name, values in constants.items():
+        array = np.array(values, np.float32)[None]
+        graph.initializer.append(numpy_helper.from_array(array, prefix + name))
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name == PROPRIO_INPUT:
+                node.input[i] = f"{prefix}normalised"
+    nodes = [
+        helper.make_node("Sub", [PROPRIO_INPUT, f"{prefix}mean"], [f"{prefix}centred"]),
+        helper.make_node("Div", [f"{prefix}centred", f"{prefix}std"], [f"{prefix}normalised"]),
+    ]
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    return model.SerializeToString()
 
 
 def open_session(data: bytes, name: str = "the ONNX") -> Any:

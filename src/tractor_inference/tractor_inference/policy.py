@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from . import proprio
+from . import probes, proprio
 from .backends.base import Backend
 from .contract import ACTION_SIZE, Contract, normalize
 from .errors import ModelError
@@ -90,10 +90,13 @@ class Policy:
         return Decision(action_to_velocity(action, self.contract, self.robot), action, raw)
 
     def warm_up(self) -> None:
-        """Infer once on an empty grid, so that the first real frame is not slower than the others.
+        """Prove the backend on its golden probes, and infer once on an empty grid.
+
+        The first real frame is then not slower than the others.
 
         Raises:
-            ModelError: the backend failed or its answer is no action.
+            ModelError: the backend failed, its answer is no action, or it disagrees with a probe.
         """
+        probes.check(self.backend)
         self.step(np.zeros(self.contract.bev_shape, np.float32), proprio.LIDAR_MIN_CAP_M, 0, 0, 0)
         self.clipped = dict.fromkeys(self.contract.proprio_names, 0)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import importlib.metadata
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,8 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import ACTION_OUTPUT, Contract, normalize
+from . import onnx_model
+from .contract import ACTION_OUTPUT, Contract, denormalize, normalize
 from .errors import ModelError
+from .manifest import BuildRecord
 from .samples import Sample
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,9 @@ _INSTALL_HINT = (
     "in the .venv that make sets up"
 )
 
+QUANTIZED = BuildRecord("normal")
+# A layer of less cosine similarity than this stays in FP16 in a hybrid build.
+HYBRID_COSINE = 0.99999
 # The toolkit splits a sum over more inputs than this, into equal parts of a multiple of the second
 # figure where that goes, and quantises each part's sum with a range of its own. Measured with
 # hybrid_quantization_step1 of 2.5.0, which writes its graph and ranges.
@@ -117,14 +124,24 @@ def _check(call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
         raise ModelError(f"{DISTRIBUTION} {call}: expected return code 0, found {code}; see stderr")
 
 
-def write_dataset(samples: Sequence[Sample], contract: Contract, folder: Path) -> Path:
+def network_proprio(
+    contract: Contract, normalised: NDArray[np.float32], build: BuildRecord
+) -> NDArray[np.float32]:
+    """Return normalised proprioception as the built network takes it."""
+    return denormalize(contract, normalised) if build.normaliser_inside else normalised
+
+
+def write_dataset(
+    samples: Sequence[Sample], contract: Contract, folder: Path, build: BuildRecord = QUANTIZED
+) -> Path:
     """Write a calibration set as the toolkit reads it.
 
     Args:
         samples: checked raw samples.
         contract: normalises the proprioception.
-        folder: gets bev_i.npy (1, 2, N, N), proprio_i.npy (1, 6) normalised, both float32, and
-            dataset.txt.
+        folder: gets bev_i.npy (1, 2, N, N), proprio_i.npy (1, 6) as the network takes it, both
+            float32, and dataset.txt.
+        build: for which build.
 
     Returns:
         Path of dataset.txt.
@@ -133,22 +150,35 @@ def write_dataset(samples: Sequence[Sample], contract: Contract, folder: Path) -
     lines = []
     for i, sample in enumerate(samples):
         np.save(folder / f"bev_{i}.npy", sample.bev[None])
-        np.save(folder / f"proprio_{i}.npy", normalize(contract, sample.proprio)[None])
+        proprio = network_proprio(contract, normalize(contract, sample.proprio)[None], build)
+        np.save(folder / f"proprio_{i}.npy", proprio)
         lines.append(f"bev_{i}.npy proprio_{i}.npy\n")
     dataset = folder / "dataset.txt"
     dataset.write_text("".join(lines))
     return dataset
 
 
-def build(onnx: Path, contract: Contract, *, target: str, dataset: Path | None) -> Any:
+def network(onnx: bytes, contract: Contract, build: BuildRecord) -> bytes:
+    """Return the ONNX that the toolkit is given for a build of an actor."""
+    return onnx_model.with_normaliser(onnx, contract) if build.normaliser_inside else onnx
+
+
+def build(
+    onnx: Path,
+    contract: Contract,
+    *,
+    target: str,
+    dataset: Path | None,
+    options: BuildRecord = QUANTIZED,
+) -> Any:
     """Build an actor for the NPU.
 
     Args:
-        onnx: an actor that `onnx_model.inspect` accepted.
+        onnx: what `network` returned for an actor that `onnx_model.inspect` accepted.
         contract: names and shapes of the inputs.
         target: platform, for instance rk3588.
-        dataset: list written by `write_dataset` for INT8 (w8a8, normal, per channel); None
-            builds FP16.
+        dataset: list written by `write_dataset` for INT8 (w8a8, per channel); None for FP16.
+        options: how to quantise; those that `network` and `write_dataset` were given.
 
     Returns:
         The built rknn.api.RKNN object; the caller releases it.
@@ -171,8 +201,9 @@ def build(onnx: Path, contract: Contract, *, target: str, dataset: Path | None) 
             rknn.config,
             target_platform=target,
             quantized_dtype="w8a8",
-            quantized_algorithm="normal",
+            quantized_algorithm=options.algorithm or "normal",
             quantized_method="channel",
+            auto_hybrid_cos_thresh=HYBRID_COSINE,
         )
         _check(
             "load_onnx",
@@ -187,6 +218,7 @@ def build(onnx: Path, contract: Contract, *, target: str, dataset: Path | None) 
             rknn.build,
             do_quantization=dataset is not None,
             dataset=None if dataset is None else str(dataset),
+            auto_hybrid=options.hybrid,
         )
     except BaseException:
         release(rknn)
@@ -242,6 +274,51 @@ def simulate(
     if not outputs:
         raise ModelError(f"{name}: expected one output, found {outputs}")
     return outputs[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerError:
+    """What quantisation costs at a layer of the toolkit's graph on one frame.
+
+    `cosine` similarity and `distance` (Euclidean) to the float network, with all layers before it
+    quantised as well.
+    """
+
+    name: str
+    cosine: float
+    distance: float
+
+
+def layer_errors(
+    rknn: Any, bev: NDArray[np.float32], proprio: NDArray[np.float32], folder: Path
+) -> list[LayerError]:
+    """Return what quantisation costs layer by layer, from the toolkit's accuracy_analysis.
+
+    Layers that the toolkit fused away are not in its table.
+
+    Args:
+        rknn: a built INT8 model.
+        bev, proprio: one frame as the network takes it, (1, 2, N, N) and (1, 6).
+        folder: an empty working folder.
+
+    Raises:
+        ModelError: the toolkit refused, or wrote no table.
+    """
+    files = [folder / f"analysed_{name}.npy" for name in ("bev", "proprio")]
+    for file, array in zip(files, (bev, proprio)):
+        np.save(file, array)
+    output = folder / "analysis"
+    _check(
+        "accuracy_analysis",
+        rknn.accuracy_analysis,
+        inputs=[str(file) for file in files],
+        output_dir=str(output),
+    )
+    table = output / "error_analysis.txt"
+    if not table.is_file():
+        raise ModelError(f"{DISTRIBUTION} accuracy_analysis: returned 0 but wrote no {table}")
+    rows = re.findall(r"^\[\w+\] (\S+) +([\d.]+) \| ([\d.]+)", table.read_text(), re.MULTILINE)
+    return [LayerError(name, float(cosine), float(distance)) for name, cosine, distance in rows]
 
 
 def release(rknn: Any) -> None:

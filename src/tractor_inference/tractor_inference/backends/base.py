@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..contract import Contract
 from ..errors import ContractError, ModelError, raise_all
+from ..manifest import ProbesRecord
 
 
 class Backend(abc.ABC):
@@ -25,6 +26,8 @@ class Backend(abc.ABC):
     digest: str = ""
     # {feature: [lowest, highest]} of what it was calibrated with; empty where nothing was.
     calibrated: Mapping[str, Sequence[float]] = MappingProxyType({})
+    # Frames it must answer as recorded; None for a model without a manifest.
+    probes: ProbesRecord | None = None
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract

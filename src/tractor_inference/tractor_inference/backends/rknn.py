@@ -26,7 +26,7 @@ from .. import manifest
 from ..contract import Contract
 from ..errors import ModelError
 from ..manifest import Manifest
-from ..rknn_toolkit import nhwc, stdout_to_stderr, vendor_call, vendor_release
+from ..rknn_toolkit import network_proprio, nhwc, stdout_to_stderr, vendor_call, vendor_release
 from .base import Backend
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ class RknnBackend(Backend):
         record = manifest.read(model)
         self.digest = record.model.sha256
         self.calibrated = record.calibration.ranges
+        self.probes = record.probes
+        self._build = record.build
         data = manifest.check(record, model, contract)
         try:
             from rknnlite.api import RKNNLite
@@ -129,7 +131,8 @@ class RknnBackend(Backend):
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         name = f"backend {self.name}: inference"
-        outputs = vendor_call(name, self._lite.inference, inputs=[nhwc(bev), proprio])
+        fed = network_proprio(self.contract, proprio, self._build)
+        outputs = vendor_call(name, self._lite.inference, inputs=[nhwc(bev), fed])
         self._frames += 1
         if self._frames % COLLECT_EVERY_FRAMES == 0:
             gc.collect()

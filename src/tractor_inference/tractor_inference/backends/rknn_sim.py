@@ -41,6 +41,8 @@ class RknnSimBackend(Backend):
         record = manifest.read(model)
         self.digest = record.model.sha256
         self.calibrated = record.calibration.ranges
+        self.probes = record.probes
+        self._build = record.build
         manifest.check(record, model, contract)
         version = rknn_toolkit.toolkit_version()
         if version != record.toolkit.version:
@@ -52,10 +54,13 @@ class RknnSimBackend(Backend):
         frames = _read_samples(model, record.calibration, contract)
         with tempfile.TemporaryDirectory(prefix="rknn_sim_") as name:
             folder = Path(name)
-            (folder / "actor.onnx").write_bytes(onnx)
-            dataset = rknn_toolkit.write_dataset(frames, contract, folder) if frames else None
+            file = folder / "actor.onnx"
+            file.write_bytes(rknn_toolkit.network(onnx, contract, record.build))
+            dataset = None
+            if frames:
+                dataset = rknn_toolkit.write_dataset(frames, contract, folder, record.build)
             self._rknn = rknn_toolkit.build(
-                folder / "actor.onnx", contract, target=record.model.target, dataset=dataset
+                file, contract, target=record.model.target, dataset=dataset, options=record.build
             )
         try:
             rknn_toolkit.start_simulator(self._rknn)
@@ -64,7 +69,8 @@ class RknnSimBackend(Backend):
             raise
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        return rknn_toolkit.simulate(self._rknn, bev, proprio)
+        fed = rknn_toolkit.network_proprio(self.contract, proprio, self._build)
+        return rknn_toolkit.simulate(self._rknn, bev, fed)
 
     def _release(self) -> None:
         rknn_toolkit.release(self._rknn)
