@@ -1,5 +1,7 @@
 """The converter as a user runs it: faults, exit codes, and a models folder that survives them."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -13,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tractor_calibration import conversion
-from tractor_calibration.parameters import ConvertParameters
-from tractor_inference import manifest, samples
+from tractor_calibration import conversion, ladder
+from tractor_calibration.parameters import TARGETS, ConvertParameters
+from tractor_inference import manifest, probes, samples
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import normalize
 from tractor_inference.drift import feature_names
@@ -496,6 +498,77 @@ def test_an_interrupt_leaves_nothing_behind(models, number):
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert snapshot(models) == before
+
+
+@pytest.mark.toolkit
+@pytest.mark.slow
+def test_a_killed_converter_leaves_the_old_model_and_no_process(models, calibration_dir, contract):
+    arguments = [str(models / "actor.onnx"), "--quantize", "--calibration-dir"]
+    command = [*COMMAND, *arguments, str(calibration_dir)]
+    started_s = time.monotonic()
+    assert run(*command[4:]).returncode == 0
+    whole_s = time.monotonic() - started_s
+    before, old = snapshot(models), manifest.read(models / "remote_trained.rknn")
+    for moment in np.linspace(0.1, 0.99, 10):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment * whole_s)
+        process.kill()
+        process.communicate(timeout=30)
+        found = manifest.read(models / "remote_trained.rknn")
+        manifest.check(found, manifest.real_path(models / "remote_trained.rknn"), contract)
+        after = {k: v for k, v in snapshot(models).items() if not k.startswith(".convert-")}
+        # Killed before the promotion or after it; never in between.
+        assert after == before or found.created != old.created
+        before, old = after, found
+    assert run(*command[4:]).returncode == 0
+    assert not list(models.glob(".convert-*"))
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert str(models).encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize(("blind", "named"), [([0, 1], "lidar and depth"), ([1], "depth")])
+def test_samples_that_never_show_an_obstacle_are_refused(models, calibration_dir, blind, named):
+    for file in samples.list_files(calibration_dir):
+        with np.load(file) as good:
+            members = {name: good[name].copy() for name in good.files}
+        members["bev"][blind] = 0.0
+        np.savez(file, **members)
+    before = snapshot(models)
+    done = run(models / "actor.onnx", "--quantize", "--calibration-dir", calibration_dir)
+    # A model of such samples agrees with its ONNX on them, and is useless.
+    assert done.returncode == 4
+    assert f"the grid's channel {named} is empty" in done.stderr
+    assert snapshot(models) == before
+
+
+@pytest.mark.toolkit
+@pytest.mark.parametrize("rung", [*ladder.RUNGS])
+def test_every_rung_builds_and_opens_again_in_the_simulator(
+    models, contract, calibration_dir, monkeypatch, rung
+):
+    monkeypatch.setattr(ladder, "RUNGS", {ladder.COVERAGE: ladder.RUNGS[rung]})
+    result = conversion.convert(request(models, contract, calibration_dir, accept=True))
+    record = manifest.read(models / "remote_trained.rknn")
+    assert result["build"] == dataclasses.asdict(record.build)
+    backend = open_backend("rknn_sim", models / "remote_trained.rknn", contract)
+    # Built again from the same, the simulator answers bit for bit the same.
+    assert probes.check(backend) == 0.0
+    backend.close()
+    assert "<td>action</td>" in (models / "actor.report.html").read_text()
+
+
+@pytest.mark.toolkit
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_builds(models, calibration_dir, target):
+    done = run(
+        models / "actor.onnx", "--quantize", "--calibration-dir", calibration_dir,
+        "--target", target, "--accept-warnings", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["target"] == target
+    assert manifest.read(models / "remote_trained.rknn").model.target == target
 
 
 @pytest.mark.toolkit

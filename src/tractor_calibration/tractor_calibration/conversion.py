@@ -125,6 +125,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
         reference = validation.reference_actions(facts.data, contract, frames.validation)
         files, frames.about["ranges"] = _choose_calibration(request, facts, frames.pool)
     with watch.stage("samples"):
+        _require_something_seen(request, frames)
         calibration = [samples.read(file, contract) for file in files]
     with contextlib.ExitStack() as stack:
         with watch.stage("files"):
@@ -241,6 +242,18 @@ def _choose_calibration(
     )
     files = tuple(pool[i] for i in selection.by_coverage(*extremes, len(pool)))
     return files, drift.ranges_of(seen, request.contract)
+
+
+def _require_something_seen(request: Request, frames: Frames) -> None:
+    """Refuse samples in which a channel is always empty: every gate would pass on such frames."""
+    names = request.contract.grid_channels if frames.pool else ()
+    empty = [name for name in names if frames.about["ranges"][f"{name} occupancy"][1] == 0.0]
+    if empty:
+        raise SampleError(
+            f"in all {len(frames.pool)} samples the grid's channel {' and '.join(empty)} is empty: "
+            "expected obstacles, or the model is calibrated for a rover that sees none; look at "
+            "the sensor's topic and mounting, and collect samples again"
+        )
 
 
 def _require_enough(request: Request, checked: dataset.CheckedFolder) -> None:

@@ -113,7 +113,7 @@ def climb(job: Job, first: int, params: ConvertParameters, run: Run) -> Climb:
     """
     limits = Limits(params.toolkit_time_limit_s, params.toolkit_memory_limit_mb)
     samples = job.calibration
-    builds = {FP16: BuildRecord()} | ({COVERAGE: QUANTIZED} if samples else {})
+    builds = {FP16: BuildRecord()} | ({COVERAGE: RUNGS[COVERAGE]} if samples else {})
     outcome = run(dataclasses.replace(job, builds=builds, calibration=samples[:first]), limits)
     fp16 = _prove(job, outcome.builds[FP16], params)
     raise_all(

@@ -8,6 +8,7 @@ relative, because the toolkit refuses paths with a space.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -33,6 +34,7 @@ from tractor_inference.samples import Sample
 CHILD = (sys.executable, "-m", "tractor_calibration.toolkit_child")
 _JOB, _RESULT, _FRAMES = "job.json", "result.json", "frames.npz"
 _POLL_S = 0.05
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ToolkitDied(ModelError):
@@ -257,6 +259,8 @@ def _build(contract: Contract, target: str, name: str, options: BuildRecord) -> 
 
 def main() -> int:
     """Do the job in the folder named on the command line."""
+    # A converter that is killed takes its toolkit with it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.chdir(sys.argv[1])
     job = json.loads(Path(_JOB).read_text())
     try:
