@@ -31,9 +31,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printable
 from tractor_inference.errors import ParameterError, SampleError
-
-from .command import INTERRUPTED, USAGE, begin, make_parser
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,6 @@ def quarantine(folder: Path, unusable: dict[Path, str]) -> tuple[dict[str, str],
         OSError: `quarantine/` cannot be made, or is a link or a file.
     """
     from .promotion import uninterrupted
-    from .report import printable
 
     target = folder / QUARANTINE
     if target.is_symlink() or (target.exists() and not target.is_dir()):
@@ -153,7 +151,6 @@ def table(result: dict[str, Any]) -> str:
     from tractor_inference.sampler import ENOUGH_IN_REGION
 
     from .quality import GOOD_SAMPLES
-    from .report import printable
 
     distinct = result["distinct"]
     more = " or more" if distinct == GOOD_SAMPLES else ""
@@ -212,8 +209,6 @@ def table(result: dict[str, Any]) -> str:
 
 def _unusable(reasons: dict[str, str]) -> list[str]:
     """Return each reason once, with the first of its files."""
-    from .report import printable
-
     files: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         files.setdefault(reason, []).append(name)

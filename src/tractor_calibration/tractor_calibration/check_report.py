@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_inference.command import printable
 from tractor_inference.sampler import ENOUGH_IN_REGION
 
 from .quality import ALIKE, GOOD_SAMPLES, Survey
-from .report import draw_channels, page, plot, printable, table_row
+from .report import draw_channels, page, plot, table_row
 
 _UNITS = {"lidar_min": "m", "cur_lin": "m/s", "cur_ang": "rad/s"}
 _COLOUR, _GAP_COLOUR = "#1667b7", "#c1121f"

@@ -26,9 +26,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser
 from tractor_inference.errors import ParameterError
 
-from .command import INTERRUPTED, USAGE, begin, make_parser
 from .parameters import NODE, TARGETS, ConvertParameters
 
 EXIT_CODES = {

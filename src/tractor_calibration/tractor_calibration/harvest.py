@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from tractor_inference import samples
+from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser
 from tractor_inference.coverage import CoverageSet, embedding
 from tractor_inference.errors import ParameterError, SampleError, TractorError, raise_all
 from tractor_inference.messages import stamp_ns
 from tractor_inference.samples import Sample
 
 from .bag_reader import Bag, BagError, Message
-from .command import INTERRUPTED, USAGE, begin, make_parser
 from .parameters import HarvestParameters
 from .recorded_drive import TYPES, RecordedDrive, Settings
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_inference.command import printable
 from tractor_inference.contract import ACTION_NAMES, Contract
 from tractor_inference.samples import Sample
 
@@ -37,11 +38,6 @@ text { font-size: 11px; fill: #5a6875; } code { background: #f0f3f6; padding: 0 
 _SIZE, _MARGIN = 260, 30
 _BINS, _WORST = 25, 4
 _DPI = 110
-
-
-def printable(text: str) -> str:
-    """Return a text of unknown origin without what a terminal or a file would not take."""
-    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def table_row(tag: str, cells: Iterable[str]) -> str:

@@ -1,18 +1,40 @@
-"""What the commands of this package share: options, log, signals and errors."""
+"""What the commands of the suite share: verbs, options, log, signals and errors."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 USAGE, INTERRUPTED = 2, 130
 
 log = logging.getLogger(__name__)
+
+
+def dispatch(package: str, verbs: Mapping[str, str]) -> int:
+    """Run the verb that the command line names, a module of the package, and return its exit code.
+
+    Args:
+        package: for instance tractor_inference, as in `python -m tractor_inference VERB ...`.
+        verbs: {module with a `main(argv)`: what it is for}.
+    """
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in verbs:
+        return importlib.import_module(f"{package}.{verb}").main(sys.argv[2:])
+    usage = "\n".join(
+        [f"usage: python -m {package} VERB [--help] ...", "", "verbs:"]
+        + [f"  {name:10}{text}" for name, text in verbs.items()]
+    )
+    if verb in ("-h", "--help"):
+        print(usage)
+        return 0
+    print(f"{usage}\n\nerror: expected a verb, found {verb!r}", file=sys.stderr)
+    return USAGE
 
 
 def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -54,3 +76,8 @@ def begin(as_json: bool) -> Callable[..., int]:
         return code
 
     return failed
+
+
+def printable(text: str) -> str:
+    """Return a text of unknown origin without what a terminal or a file would not take."""
+    return text if text.isprintable() else ascii(text)[1:-1]
