@@ -20,10 +20,8 @@ from tractor_inference import coverage, samples
 from tractor_inference.contract import Contract
 from tractor_inference.errors import SampleError
 from tractor_inference.sampler import ENOUGH_IN_REGION
-from tractor_inference.samples import Sample
+from tractor_inference.samples import GOOD_SAMPLES, POOR_SAMPLES, Sample
 
-# The guide: 100 samples and more are good, fewer than 50 are poor.
-GOOD_SAMPLES, POOR_SAMPLES = 100, 50
 GRADES = ("poor", "fair", "good")
 # Frames nearer than this in the space of coverage are alike. In the simulator neighbours at 3 Hz
 # are 0.25 apart at most while the rover stands, which is noise, and 0.3 (median) while it drives.

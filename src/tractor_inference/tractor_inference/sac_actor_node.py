@@ -7,7 +7,6 @@ so a blocked inference cannot keep an old command alive.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import threading
@@ -24,11 +23,11 @@ from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
 from . import messages, proprio
-from .backends import KINDS, open_backend
+from .actor_parameters import ActorParameters
+from .backends import open_backend
 from .drift import DriftWatch
 from .errors import ModelError, TractorError
 from .kinematics import STOP, Velocity
-from .parameters import param
 from .policy import Decision, Policy
 from .ros_node import (
     COMMAND_QOS,
@@ -41,7 +40,7 @@ from .ros_node import (
     run,
     steady_s,
 )
-from .sampler import ENOUGH_IN_REGION, Sampler, SamplerParameters
+from .sampler import ENOUGH_IN_REGION, Sampler
 from .samples import Sample
 
 T = TypeVar("T")
@@ -54,24 +53,6 @@ LATENCIES_KEPT = 3000
 OPEN_LIMIT_S = 120.0
 WARN_AFTER_S, ERROR_AFTER_S = 2.0, 10.0
 EXIT_HUNG = 70
-
-
-@dataclasses.dataclass(frozen=True)
-class ActorParameters(SamplerParameters):
-    """The sac_actor section of config/sac_rover.yaml."""
-
-    autostart: bool = param("Configure and activate at start.", True)
-    model: str = param("The actor, an .onnx or .rknn file.", "models/remote_trained.rknn")
-    backend: str = param("What runs the model; auto goes by file and machine.", "auto",
-                         choices=KINDS)  # fmt: skip
-    enable_stamped_cmd_vel: bool = param("TwistStamped instead of Twist.", False)
-    max_input_age_s: float = param(
-        "Age at which an input is stale and the rover stops, s.", 0.30, minimum=0.05, maximum=5.0
-    )
-    watchdog_period_s: float = param("Period of the watchdog, s.", 0.05, minimum=0.01, maximum=1.0)
-    inference_exit_s: float = param(
-        "An inference that takes longer ends the process, s.", 2.0, minimum=0.5, maximum=60.0
-    )
 
 
 class SacActorNode(ManagedNode):

@@ -19,6 +19,8 @@ from .contract import Contract
 from .errors import ContractError, SampleError
 from .proprio import LIDAR_MIN_CAP_M
 
+# The guide: 100 samples and more are good, fewer than 50 are poor.
+GOOD_SAMPLES, POOR_SAMPLES = 100, 50
 # A sample is 131 kB of grid and a few numbers; nothing near this is one.
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_MEMBER_BYTES = 16 * 1024 * 1024
