@@ -23,6 +23,7 @@ setup(
             "sac_actor=tractor_inference.sac_actor_node:main",
             "drive=tractor_inference.drive_node:main",
             "cmd_guard=tractor_inference.cmd_guard_node:main",
+            "doctor=tractor_inference.doctor:main",
         ],
     },
 )

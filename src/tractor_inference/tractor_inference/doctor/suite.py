@@ -1,0 +1,276 @@
+"""What the suite has here: its parameter file, its models and its samples.
+
+As in `machine`, checks return lines and may raise anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import TypeVar
+
+from .. import contract as contracts
+from .. import manifest, onnx_model, parameters, samples
+from .. import robot as robots
+from ..actor_parameters import ActorParameters
+from ..contract import Contract
+from ..errors import ModelError, ParameterError, SampleError, TractorError
+from ..fusion import BuilderParameters
+from ..guard import GuardParameters
+from ..manifest import Manifest
+from ..robot import Robot
+from .machine import FAIL, MEGABYTE, OK, ROVER, WARN, Host, Line
+from .npu import LIBRKNNRT_SOURCE, runtime_version
+
+T = TypeVar("T")
+
+# As many are read; the others are only counted, so that a large folder does not take seconds.
+MOST_READ = 100
+MOST_MODELS = 100
+DIGEST_SHOWN = 12
+# Platforms that run each other's models.
+SAME_PLATFORM = {"rk3568": "rk3566"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """What the parameter file says; None is what cannot be used, for the reasons in `problems`."""
+
+    file: Path
+    contract: Contract | None
+    builder: BuilderParameters | None
+    actor: ActorParameters | None
+    target: str | None
+    problems: tuple[str, ...]
+
+
+def load(file: Path) -> Suite:
+    """Read what the nodes read of the parameter file, and the target of the converter.
+
+    Raises:
+        ParameterError: the file is missing or no parameter file at all.
+    """
+    if not file.is_file():
+        raise ParameterError(f"parameter file {file}: expected a file, found none")
+    parameters.read_file(file)
+    problems: list[str] = []
+
+    def read(kind: type[T], node: str = "", prefix: str = "") -> T | None:
+        try:
+            values = parameters.read_file(file, node)
+            # A node refuses to start without its section.
+            if node and not parameters.fields_of(kind).keys() & values.keys():
+                raise ParameterError(f"expected a section /**/{node}, found none; is it misspelt?")
+            return parameters.from_values(kind, values, prefix)
+        except ParameterError as error:
+            problems.append(str(error))
+            return None
+
+    contract = read(Contract, prefix=contracts.PREFIX)
+    read(Robot, prefix=robots.PREFIX)
+    builder = read(BuilderParameters, "bev_builder")
+    actor = read(ActorParameters, "sac_actor")
+    read(GuardParameters, "cmd_guard")
+    target = None
+    try:
+        target = parameters.read_file(file, "convert").get("target")
+    except ParameterError as error:
+        problems.append(str(error))
+    target = target if isinstance(target, str) else None
+    return Suite(file, contract, builder, actor, target, tuple(dict.fromkeys(problems)))
+
+
+def parameter_file(suite: Suite, given: bool) -> list[Line]:
+    """Report the parameter file: where it is, and whether nodes would take it."""
+    found = f"{suite.file} ({'--params' if given else 'default'})"
+    if suite.problems:
+        return [Line(
+            "parameters", FAIL, "\n".join([found, *suite.problems]),
+            "correct these values; config/sac_rover.yaml of the repository shows every one",
+        )]  # fmt: skip
+    digest = suite.contract.digest[:DIGEST_SHOWN] if suite.contract else ""
+    return [Line("parameters", OK, f"{found}, all sections of the nodes valid, contract {digest}")]
+
+
+def _runs_on(host: Host, target: str) -> bool:
+    platform = SAME_PLATFORM.get(target, target)
+    return any(
+        SAME_PLATFORM.get(chip, chip) == platform
+        for name in host.board
+        for chip in re.findall("rk[0-9]{4}", name)
+    )
+
+
+def target(host: Host, suite: Suite) -> list[Line]:
+    """Check that the converter builds for this board; a PC may build for any."""
+    if suite.target is None:
+        return []
+    if host.kind != ROVER:
+        return [Line("target", OK, f"convert is to build for {suite.target}")]
+    found = f"convert is to build for {suite.target}, this board is {', '.join(host.board)}"
+    if _runs_on(host, suite.target):
+        return [Line("target", OK, found)]
+    return [Line("target", FAIL, found, f"set target in section /**/convert of {suite.file}")]
+
+
+def _check_model(model: Path, contract: Contract) -> Manifest:
+    """Return the manifest of a model whose bytes and contract are as it says."""
+    real = manifest.real_path(model)
+    beside = manifest.path_of(real)
+    if beside.exists() and not beside.is_file():
+        raise ModelError(f"{beside}: expected a file, found a folder or special file")
+    record = manifest.read(real)
+    size = len(manifest.check(record, real, contract))
+    if size != record.model.bytes:
+        raise ModelError(
+            f"{real}: expected {record.model.bytes} bytes as its manifest says, found {size}"
+        )
+    return record
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall("[0-9]+", version)[:3])
+
+
+def _hindrances(host: Host, record: Manifest) -> dict[str, str]:
+    """Return {why a whole model does not run on this board: what to do}."""
+    if host.kind != ROVER:
+        return {}
+    problems = {}
+    if not _runs_on(host, record.model.target):
+        why = f"it is for {record.model.target}, this board is {', '.join(host.board)}"
+        problems[why] = "convert its ONNX with --target of this board"
+    runtime, built = "", record.toolkit.version
+    with contextlib.suppress(OSError):  # that has a line of its own
+        runtime = runtime_version(host)
+    if runtime and _numbers(runtime) < _numbers(built):
+        why = f"rknn-toolkit2 {built} built it, librknnrt {runtime} is older"
+        problems[why] = f"install librknnrt {built} or later: {LIBRKNNRT_SOURCE}"
+    return problems
+
+
+def driving_model(host: Host, suite: Suite, model: Path) -> list[Line]:
+    """Check the model that drives as the actor will when it opens it."""
+    name = "driving model"
+    convert = host.command("tractor_calibration", "convert")
+    quantise = f"{convert} MODEL.onnx --quantize --calibration-dir calibration_data"
+    again = (
+        f"{host.command('tractor_calibration', 'models')} rollback, or convert again: {quantise}"
+    )
+    if suite.contract is None:
+        return [Line(name, WARN, "not checked: the contract is not usable", "correct parameters")]
+    if suite.actor is not None and suite.actor.backend == "fake":
+        found = "the backend is fake: no model drives"
+        return [
+            Line(name, WARN, found, f"set backend: auto in section /**/sac_actor of {suite.file}")
+        ]
+    try:
+        os.lstat(model)  # exists() takes what may not be looked at for missing
+    except (FileNotFoundError, NotADirectoryError):
+        remedy = f"{quantise}; or drive with model:=models/sac_actor_reference.onnx"
+        return [Line(name, WARN, f"none: {model} does not exist", remedy)]
+    if not model.exists():
+        found = f"{model} is a link to {os.readlink(model)}, which does not exist"
+        return [Line(name, FAIL, found, again)]
+    try:
+        if model.suffix == ".onnx":
+            facts = onnx_model.inspect(model, suite.contract)
+            onnx_model.open_session(facts.data, str(model))
+            return [Line(name, OK, f"{model}, ONNX opset {facts.opset}, opens")]
+        record = _check_model(model, suite.contract)
+    except TractorError as error:
+        remedy = again
+        if model.suffix == ".onnx":
+            remedy = "export the actor again as docs/observation.md describes, or convert another"
+        return [Line(name, FAIL, str(error), remedy)]
+    found = f"{model}{_describe(model, record)}"
+    problems = _hindrances(host, record)
+    if problems:
+        return [Line(name, FAIL, "; ".join([found, *problems]), "; ".join(problems.values()))]
+    if host.kind != ROVER:
+        found += "; drives on the NPU, here with backend:=rknn_sim"
+    return [Line(name, OK, found)]
+
+
+def _describe(model: Path, record: Manifest) -> str:
+    real = manifest.real_path(model)
+    linked = f" -> {os.path.relpath(real, model.parent.resolve())}" if model.is_symlink() else ""
+    built = record.model
+    return (
+        f"{linked}, {built.precision} for {built.target}, {built.bytes / MEGABYTE:.2f} MB, "
+        f"sha256 {built.sha256[:DIGEST_SHOWN]}, by rknn-toolkit2 {record.toolkit.version}"
+    )
+
+
+def models(suite: Suite, folder: Path, driving: Path) -> list[Line]:
+    """Check every other model of the folder, its versions included."""
+    name = "models"
+    if not folder.is_dir():
+        remedy = f"mkdir {folder}, or start where it is; --models-dir names another"
+        return [Line(name, WARN, f"{folder} is no folder", remedy)]
+    if suite.contract is None:
+        return [Line(name, WARN, "not checked: the contract is not usable", "correct parameters")]
+    os.listdir(folder)  # glob takes an unreadable folder for an empty one
+    found = [*sorted(folder.glob("*.rknn")), *sorted(folder.glob("versions/*/*.rknn"))]
+    done = {manifest.real_path(driving)}
+    whole, lines = [], []
+    for model in found[:MOST_MODELS]:
+        real = manifest.real_path(model)
+        if real in done:
+            continue
+        done.add(real)
+        try:
+            _check_model(model, suite.contract)
+            whole.append(str(model.relative_to(folder)))
+        except TractorError as error:
+            remedy = "convert its ONNX again, or move it away; it does not drive"
+            lines.append(Line(name, WARN, str(error), remedy))
+    text = f"no other in {folder}"
+    if whole:
+        names = ", ".join(whole[:3]) + (", ..." if len(whole) > 3 else "")
+        text = f"{len(whole)} more in {folder}, whole and of this contract: {names}"
+    if len(found) > MOST_MODELS:
+        text += f"; {len(found) - MOST_MODELS} not looked at"
+    return [Line(name, OK, text), *lines]
+
+
+def sample_folder(host: Host, suite: Suite, folder: Path) -> list[Line]:
+    """Count the samples, read the newest, and grade by number as the guide does."""
+    name = "samples"
+    collect = "./start_sac_rover.sh collects them while it drives; harvest makes them of recordings"
+    if not folder.is_dir():
+        found = f"No calibration samples found: {folder} is no folder"
+        return [Line(name, WARN, found, collect)]
+    os.listdir(folder)  # as above
+    files = samples.list_files(folder)
+    if not files:
+        return [Line(name, WARN, f"No calibration samples found in {folder}", collect)]
+    if suite.contract is None:
+        return [Line(name, WARN, "not checked: the contract is not usable", "correct parameters")]
+    newest = files[-MOST_READ:]
+    reasons = []
+    for file in newest:
+        try:
+            samples.read(file, suite.contract)
+        except SampleError as error:
+            reasons.append(str(error))
+    count = len(files) - len(reasons)
+    grade = (
+        "good" if count >= samples.GOOD_SAMPLES
+        else "poor" if count < samples.POOR_SAMPLES
+        else "fair"
+    )  # fmt: skip
+    read = f"the {len(files)}" if len(newest) == len(files) else f"the newest {len(newest)}"
+    found = (
+        f"{len(files)} in {folder}, {grade} by number; {len(newest) - len(reasons)} of {read} "
+        f"are of contract {suite.contract.digest[:DIGEST_SHOWN]}"
+    )
+    if reasons:
+        found += f", {len(reasons)} cannot be used, the first: {reasons[0]}"
+    details = f"for the details run {host.command('tractor_calibration', 'check')} {folder}"
+    if reasons or grade == "poor":
+        return [Line(name, WARN, found, f"{collect}; {details}" if grade == "poor" else details)]
+    return [Line(name, OK, f"{found}; {details}")]
