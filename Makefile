@@ -57,9 +57,11 @@ test: $(ready) ## Run every test
 test-quick: $(ready) ## Run the tests that start no ROS process, toolkit or emulator
 	@$(run)python -m pytest -m "not slow and not ros and not toolkit and not qemu"
 
-bench: $(ready) ## Measure the grid and the path through ROS; writes bench_output/
+bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes bench_output/
 	@$(run)python bench/bev.py
 	$(run)python bench/latency.py
+	$(run)python bench/sampling.py
+	$(run)python bench/conversion.py
 
 lint: $(ready) ## Check style, format and types
 	@$(run)ruff check .

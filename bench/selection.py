@@ -85,7 +85,7 @@ def judge(chosen: Sequence[Sample], held_out: Sequence[Sample], contract) -> dic
         work = Path(folder, "work")
         work.mkdir()
         outcome = toolkit_child.run(job, work, Path(folder, "log"), LIMITS)
-    return dataclasses.asdict(agreement(reference, outcome.builds["int8"].actions[0]))
+    return dataclasses.asdict(agreement(reference, outcome.builds["int8"].actions))
 
 
 def main(argv: list[str] | None = None) -> int:

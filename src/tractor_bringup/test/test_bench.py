@@ -44,3 +44,26 @@ def test_the_path_through_ros_is_measured_every_way(repository, tmp_path):
     for name in paths:
         row = settings[name]
         assert row["commands"] > 0.2 * row["depth_frames"]
+
+
+@pytest.mark.slow
+def test_what_sampling_adds_to_a_tick_is_measured(repository, tmp_path):
+    arguments = ("--seconds", "1", "--rounds", "1")
+    found, _ = run_bench(repository, "sampling", tmp_path / "sampling.json", *arguments)
+    rows = {row["name"]: row for row in found["results"]}
+    assert {*rows} == {"without", "empty folder", "1000 samples"}
+    for row in rows.values():
+        assert 0 < row["offer_p50_us"] <= row["offer_p99_us"] < row["tick_p99_us"]
+
+
+@pytest.mark.slow
+@pytest.mark.toolkit
+def test_a_conversion_is_measured_beside_the_bare_toolkit(repository, tmp_path):
+    pytest.importorskip("rknn.api", reason="rknn-toolkit2 is not installed")
+    arguments = ("--rounds", "1", "--sizes", "100 samples")
+    found, _ = run_bench(repository, "conversion", tmp_path / "conversion.json", *arguments)
+    rows = {row["name"]: row for row in found["results"]}
+    assert {*rows} == {"bare script", "convert"}
+    assert all(row["median_s"] > 0 and row["peak_mb"] > 100 for row in rows.values())
+    assert found["more_s"].keys() == {"100 samples"}
+    assert found["help_s"] > 0

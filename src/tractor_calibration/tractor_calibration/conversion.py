@@ -379,7 +379,7 @@ def _probes(
     """Choose golden probes spread over how much the actor turns."""
     turning = np.argsort(reference[:, 0] - reference[:, 1], kind="stable")
     spread = np.linspace(0, len(frames) - 1, manifest.LEAST_PROBES).round().astype(int)
-    answers = proved.build.actions[0]
+    answers = proved.build.actions
     return manifest.ProbesRecord(
         params.probe_tolerance,
         tuple(probes.pack(frames[i], answers[i], reference[i]) for i in turning[spread]),

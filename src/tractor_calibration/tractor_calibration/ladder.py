@@ -147,7 +147,7 @@ def climb(job: Job, first: int, params: ConvertParameters, run: Run) -> Climb:
 
 
 def _prove(job: Job, build: Build, params: ConvertParameters) -> Proved:
-    metrics = validation.compare(job.reference, *build.actions)
+    metrics = validation.compare(job.reference, build.actions, build.repeated)
     names = ACTION_NAMES[job.contract.action_space]
     quantised = bool(build.options.algorithm)
     return Proved(build, metrics, validation.judge(metrics, names, params, quantised))

@@ -217,7 +217,7 @@ def render(
         build: the model that the page is about.
     """
     proved, counts = result["validation"], result["samples"]
-    actions = build.actions[0]
+    actions = build.actions
     precision = result["precision"].upper()
     facts = [
         ("Model", f"{result['model']} ({precision}, {result['target']})"),

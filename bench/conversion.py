@@ -1,0 +1,173 @@
+"""What a proved conversion costs beside a bare script that calls rknn-toolkit2.
+
+Both convert the reference actor to INT8 as whole processes, alternately: the bare script with every
+sample that may calibrate, written out beforehand, and `convert` from the folder of samples. Memory
+is the largest sum of resident memory of a process and its children. Writes
+bench_output/conversion.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from tractor_calibration import dataset
+from tractor_inference import contract as contract_module
+from tractor_inference import rknn_toolkit, samples
+from tractor_inference.paths import default_params_file
+from tractor_sim.rollout import Observer, Setup, in_processes
+from tractor_sim.simulation import Simulation
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "models" / "sac_actor_reference.onnx"
+# samples in the folder, of which `convert` holds some out
+SIZES = {"100 samples": 100, "1000 samples": 1000}
+FIRST_WORLD, WORLDS, STEP_S = 700_000, 50, 0.5
+POLL_S = 0.02
+
+RAW_SCRIPT = """
+import sys
+from rknn.api import RKNN
+rknn = RKNN(verbose=False)
+assert rknn.config(target_platform="rk3588", quantized_dtype="w8a8") == 0
+assert rknn.load_onnx(model=sys.argv[1]) == 0
+assert rknn.build(do_quantization=True, dataset=sys.argv[2]) == 0
+assert rknn.export_rknn(sys.argv[3]) == 0
+rknn.release()
+"""
+
+
+def drive(seed: int) -> list[samples.Sample]:
+    """Turn on the spot and drive a little in one world; twenty frames."""
+    setup = Setup.load(default_params_file())
+    simulation = Simulation(seed, setup.robot)
+    observer = Observer(simulation, setup)
+    frames = []
+    for step in range(max(SIZES.values()) // WORLDS):
+        observer.tick()
+        odom = simulation.odom()
+        vector = np.array(
+            [
+                observer.lidar_min_m, 0.1, 0.2, odom.linear_m_s, odom.angular_rad_s,
+                observer.gap_heading,
+            ],
+            np.float32,
+        )  # fmt: skip
+        stamp_ns = seed * 10**12 + step * round(STEP_S * 1e9) + 1
+        frames.append(samples.Sample(np.ascontiguousarray(observer.bev()), vector, stamp_ns))
+        simulation.step(0.05, 0.6, STEP_S)
+    return frames
+
+
+def whole_process(command: list[str]) -> tuple[float, float]:
+    """Run a command and return its seconds and the largest resident memory with its children, MB.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    started_s = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    watched, largest = psutil.Process(process.pid), 0
+    # The output is short: it fits the pipe.
+    while process.poll() is None:
+        resident = 0
+        for one in (watched, *_children(watched)):
+            try:
+                resident += one.memory_info().rss
+            except psutil.Error:  # ended meanwhile
+                continue
+        largest = max(largest, resident)
+        time.sleep(POLL_S)
+    seconds = time.perf_counter() - started_s
+    if process.returncode:
+        raise SystemExit(f"{command} failed:\n{process.communicate()[0]}")
+    return seconds, largest / 1e6
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Collect, convert in turn, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("bench_output/conversion.json"))
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each command, in turn")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    arguments = parser.parse_args(argv)
+    contract = contract_module.load(default_params_file())
+    worlds = range(FIRST_WORLD, FIRST_WORLD + WORLDS)
+    frames = [frame for frames in in_processes(drive, worlds, 2) for frame in frames]
+    results = []
+    help_s = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        commands: dict[tuple[str, str], list[str]] = {}
+        for size in arguments.sizes:
+            home = folder / size.replace(" ", "_")
+            collected, models = home / "calibration_data", home / "models"
+            models.mkdir(parents=True)
+            shutil.copy(MODEL, models / "actor.onnx")
+            spread = np.linspace(0, len(frames) - 1, SIZES[size]).round().astype(int)
+            for number, i in enumerate(spread, 1):
+                # A second apart: none is left out for being near to one that is held out.
+                stamped = dataclasses.replace(frames[i], stamp_ns=number * 10**9)
+                samples.write(collected, stamped, contract)
+            checked = dataset.check_folder(collected, contract)
+            pool = [samples.read(file, contract) for file in checked.files]
+            listed = rknn_toolkit.write_dataset(pool, contract, home / "raw")
+            commands["bare script", size] = [
+                sys.executable, "-c", RAW_SCRIPT, str(models / "actor.onnx"), str(listed),
+                str(home / "raw.rknn"),
+            ]  # fmt: skip
+            commands["convert", size] = [
+                sys.executable, "-m", "tractor_calibration", "convert", str(models / "actor.onnx"),
+                "--quantize", "--calibration-dir", str(collected), "--accept-warnings", "--json",
+            ]  # fmt: skip
+        measured: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in commands}
+        for number in range(arguments.rounds):
+            for key, command in commands.items():
+                measured[key].append(whole_process(command))
+            help_command = [sys.executable, "-m", "tractor_calibration", "convert", "--help"]
+            help_s.append(whole_process(help_command)[0])
+            print(f"measured round {number + 1}", file=sys.stderr)
+    for (name, size), found in measured.items():
+        seconds, megabytes = np.array(found).T
+        results.append(
+            {"name": name, "size": size, "median_s": float(np.median(seconds)),
+             "largest_s": float(seconds.max()), "peak_mb": float(megabytes.max())}
+        )  # fmt: skip
+    median_s = {(row["name"], row["size"]): row["median_s"] for row in results}
+    more_s = {
+        size: median_s["convert", size] - median_s["bare script", size] for size in arguments.sizes
+    }
+    found = {"results": results, "more_s": more_s, "help_s": float(np.median(help_s))}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{'':14}{'':14}{'median s':>10}{'largest s':>11}{'peak MB':>9}")
+    for row in results:
+        print(
+            f"{row['size']:14}{row['name']:14}{row['median_s']:10.2f}{row['largest_s']:11.2f}"
+            f"{row['peak_mb']:9.0f}"
+        )
+    for size, seconds in more_s.items():
+        print(f"{size}: convert takes {seconds:+.2f} s against the bare script")
+    print(f"convert --help: {found['help_s']:.2f} s\nwrote {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
