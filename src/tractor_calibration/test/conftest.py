@@ -1,6 +1,8 @@
 """Shared makers of these tests: a small actor in ONNX and folders of calibration samples."""
 
+import hashlib
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,3 +170,49 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def calibration_dir(tmp_path: Path, contract: Contract) -> Path:
     return write_samples(tmp_path / "calibration_data", contract, 24)
+
+
+@pytest.fixture(scope="session")
+def model_stager(
+    tmp_path_factory: pytest.TempPathFactory, contract: Contract
+) -> Callable[..., list[Path]]:
+    """Write the files of a model, with a manifest that a reader accepts, as a conversion does."""
+    import actor_factory
+
+    folder = tmp_path_factory.mktemp("manifest")
+    (folder / "actor.rknn").write_bytes(b"a model")
+    onnx = write_actor(folder / "actor.onnx")
+    actor_factory.write_manifest(folder / "actor.rknn", onnx, contract, [])
+    template = json.loads((folder / "actor.json").read_text())
+    template["onnx"]["file"] = "../../actor.onnx"
+
+    def stage(work: Path, content: bytes = b"new model", stem: str = "actor") -> list[Path]:
+        model = {"file": f"{stem}.rknn", "bytes": len(content)}
+        model["sha256"] = hashlib.sha256(content).hexdigest()
+        record = template | {"model": template["model"] | model}
+        record["validation"] = {"fp16": {"mae": 0.00014, "sqnr_db": 70.1}}
+        texts = {
+            ".json": json.dumps(record).encode(), ".report.html": b"page", ".rknn": content
+        }  # fmt: skip
+        for suffix, text in texts.items():
+            (work / f"{stem}{suffix}").write_bytes(text)
+        return [work / f"{stem}{suffix}" for suffix in texts]
+
+    return stage
+
+
+@pytest.fixture
+def versioned(tmp_path: Path, model_stager: Callable[..., list[Path]]) -> Path:
+    """A models folder where actor drives in its second version, after other and its first."""
+    from tractor_calibration import promotion
+
+    folder = tmp_path / "versioned"
+    folder.mkdir()
+    for stamp, stem, content in (
+        ("20250101T000000Z", "actor", b"first"),
+        ("20250102T000000Z", "other", b"other"),
+        ("20250103T000000Z", "actor", b"second"),
+    ):
+        with promotion.workspace(folder) as work:
+            promotion.publish(model_stager(work, content, stem), stamp)
+    return folder

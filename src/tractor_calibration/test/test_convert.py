@@ -582,8 +582,8 @@ def test_fp16(models, contract):
     assert (found.model.precision, found.calibration.samples) == ("fp16", ())
     assert found.calibration.ranges == {}
     assert found.validation["fp16"]["mae"] < 0.001
-    kept = {path.read_bytes() for path in (models / "archive").iterdir()}
-    assert kept == {b"the older model", b'{"older": true}'}
+    kept = [path.read_bytes() for path in models.glob("versions/*/*")]
+    assert b"the older model" in kept and b'{"older": true}' in kept
 
 
 @pytest.mark.toolkit
@@ -603,13 +603,14 @@ def test_int8_in_folders_with_a_space(models, calibration_dir, tmp_path, contrac
     assert "calib_bad.npz" in reason
     assert result["validation"]["source"] == "held-out samples"
     assert result["validation"]["int8"]["mae"] <= 0.03
-    assert result["archived"] == []
+    assert len(result["kept"]) == 1
+    place = models / "versions" / result["version"]
 
     found = manifest.read(models / "remote_trained.rknn")
     manifest.check(found, models / "remote_trained.rknn", contract)
     assert found.model.file == "actor_int8.rknn"
-    assert manifest.sha256_file(models / found.onnx.file) == found.onnx.sha256
-    folder = (models / found.calibration.folder).resolve()
+    assert manifest.sha256_file(place / found.onnx.file) == found.onnx.sha256
+    folder = (place / found.calibration.folder).resolve()
     assert folder == calibration_dir.resolve()
     for sample in found.calibration.samples:
         assert manifest.sha256_file(folder / sample.file) == sample.sha256
@@ -623,7 +624,7 @@ def test_int8_in_folders_with_a_space(models, calibration_dir, tmp_path, contrac
 
 
 @pytest.mark.toolkit
-def test_an_archived_model_runs_in_the_simulator(models, calibration_dir, contract, frame_maker):
+def test_an_earlier_version_runs_in_the_simulator(models, calibration_dir, contract, frame_maker):
     frame = frame_maker(np.random.default_rng(0))
     inputs = frame.bev[None], normalize(contract, frame.proprio)[None]
 
@@ -633,11 +634,10 @@ def test_an_archived_model_runs_in_the_simulator(models, calibration_dir, contra
         backend.close()
         return action
 
-    conversion.convert(request(models, contract, calibration_dir))
+    first = conversion.convert(request(models, contract, calibration_dir))["version"]
     before = answer(models / "actor.rknn")
-    archived = conversion.convert(request(models, contract, calibration_dir))["archived"]
-    (model,) = (Path(path) for path in archived if path.endswith(".rknn"))
-    np.testing.assert_array_equal(answer(model), before)
+    conversion.convert(request(models, contract, calibration_dir))
+    np.testing.assert_array_equal(answer(models / "versions" / first / "actor.rknn"), before)
 
 
 @pytest.mark.toolkit
@@ -661,7 +661,9 @@ def test_the_guides_script(models, repository):
         models / "actor.onnx", "--output", models / "other.rknn", command=[sys.executable, script]
     )
     assert done.returncode == 0, done.stderr
-    assert os.readlink(models / "remote_trained.rknn") == "other.rknn"
+    target = os.readlink(models / "remote_trained.rknn")
+    assert target == os.readlink(models / "other.rknn")
+    assert re.fullmatch(r"versions/other\.\d{8}T\d{6}Z/other\.rknn", target)
 
 
 def test_the_guides_script_without_the_suite(models, repository):

@@ -1,21 +1,32 @@
-"""A promotion is whole or did not happen, and nothing the user had is lost."""
+"""A promotion is whole or did not happen, at every moment, and nothing the user had is lost."""
 
-import dataclasses
+import contextlib
+import itertools
+import json
+import logging
 import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from tractor_calibration import promotion
+from tractor_calibration import models_folder, promotion
+from tractor_calibration.models_folder import Change
 from tractor_inference import manifest
-from tractor_inference.errors import ModelError
+from tractor_inference.errors import ContractError, ModelError
 
-NEW = {"actor.json": b"new manifest", "actor.report.html": b"new page", "actor.rknn": b"new model"}
-
-
-def stage(work):
-    for name, content in NEW.items():
-        (work / name).write_bytes(content)
-    return [work / name for name in NEW]
+FIRST, OTHER, SECOND = (
+    "actor.20250101T000000Z",
+    "other.20250102T000000Z",
+    "actor.20250103T000000Z",
+)
+NEW = "actor.20250104T000000Z"
+# The older model of the fixture `models` gets this time.
+OLDER_NS = 1_700_000_000_000_000_000
+OLDER = "20231114T221320Z"
 
 
 def snapshot(folder):
@@ -27,175 +38,554 @@ def snapshot(folder):
     }  # fmt: skip
 
 
-def test_first_model_of_an_empty_folder(tmp_path):
-    with promotion.workspace(tmp_path) as work:
-        assert promotion.promote(stage(work), "T") == []
-    assert snapshot(tmp_path) == {**NEW, "remote_trained.rknn": "actor.rknn"}
+def drives(folder):
+    """What a node would load: the bytes of the model, if the manifest beside it is its own."""
+    model = manifest.real_path(folder / "remote_trained.rknn")
+    record = manifest.read(model)
+    return manifest.read_checked(model, record.model.sha256)
 
 
-def test_what_is_overwritten_is_kept_in_the_archive(models):
-    with promotion.workspace(models) as work:
-        kept = promotion.promote(stage(work), "20250101T000000Z")
-    assert {path.name: path.read_bytes() for path in kept} == {
-        "actor.20250101T000000Z.rknn": b"the older model",
-        "actor.20250101T000000Z.json": b'{"older": true}',
+def promote(folder, version, contract, action="promote"):
+    with promotion.workspace(folder) as work:
+        return promotion.promote(work, version, contract, action)
+
+
+@pytest.fixture
+def publish(model_stager):
+    def publish(folder, stamp="20250104T000000Z", **model):
+        with promotion.workspace(folder) as work:
+            return promotion.publish(model_stager(work, **model), stamp)
+
+    return publish
+
+
+@pytest.fixture
+def by_hand(models, model_stager):
+    """A folder as an older suite left it: ordinary files, and a link to one of them."""
+    model_stager(models, b"the older model")
+    (models / "actor.report.html").unlink()
+    for path in models.glob("actor.*"):
+        os.utime(path, ns=(OLDER_NS, OLDER_NS))
+    return models
+
+
+# What a promotion makes
+
+
+def test_first_model_of_an_empty_folder(tmp_path, publish):
+    change, kept = publish(tmp_path)
+    assert (change.version, change.previous, kept) == (NEW, None, [])
+    assert drives(tmp_path) == b"new model"
+    files = snapshot(tmp_path)
+    assert {name: target for name, target in files.items() if "/" not in name} == {
+        "versions": None,
+        "history.jsonl": files["history.jsonl"],
+        "remote_trained.rknn": f"versions/{NEW}/actor.rknn",
+        "actor.rknn": f"versions/{NEW}/actor.rknn",
+        "actor.json": f"versions/{NEW}/actor.json",
+        "actor.report.html": f"versions/{NEW}/actor.report.html",
     }
-    assert (models / "remote_trained.rknn").read_bytes() == NEW["actor.rknn"]
+    line = json.loads(files["history.jsonl"])
+    assert (line["action"], line["version"], line["previous"]) == ("convert", NEW, None)
+    assert models_folder.before(tmp_path) is None
 
 
-def write_real_model(models, contract, stem="actor"):
-    """Write a model as the converter leaves it, of an ONNX and samples outside of the folder."""
-    (models / f"{stem}.rknn").write_bytes(b"the older model")
-    probe = manifest.ProbeRecord("", (0.0,) * 6, (0.0, 0.0), (0.0, 0.0))
-    record = manifest.Manifest(
-        model=manifest.ModelRecord(f"{stem}.rknn", "0" * 64, 15, "int8", "rk3588"),
-        build=manifest.BuildRecord("normal"),
-        onnx=manifest.OnnxRecord("../exports/actor.onnx", "1" * 64, 7, {}),
-        contract=manifest.ContractRecord(contract.digest, contract.canonical()),
-        calibration=manifest.CalibrationRecord(
-            "../calibration_data", (manifest.SampleRecord("calib_1.npz", "2" * 64),)
-        ),
-        toolkit=manifest.ToolkitRecord("2.5.0", "3.11"),
-        probes=manifest.ProbesRecord(0.05, (probe,) * manifest.LEAST_PROBES),
-        validation={"frames": 6},
-        created="2025-01-01T00:00:00+00:00",
-    )
-    manifest.write(record, models / f"{stem}.json")
-    return record
+def test_versions_stay_as_they_are_and_every_name_leads_to_its_own(versioned, contract, publish):
+    before = snapshot(versioned / "versions")
+    assert os.readlink(versioned / "actor.rknn") == f"versions/{SECOND}/actor.rknn"
+    promote(versioned, OTHER, contract)
+    assert drives(versioned) == b"other"
+    assert os.readlink(versioned / "actor.rknn") == f"versions/{SECOND}/actor.rknn"
+    promote(versioned, FIRST, contract)
+    assert os.readlink(versioned / "actor.json") == f"versions/{FIRST}/actor.json"
+    assert snapshot(versioned / "versions") == before
+    assert all(path.stat().st_mode & 0o222 == 0 for path in versioned.glob("versions/*/*"))
 
 
-def test_an_archived_manifest_leads_where_it_led(models, contract):
-    before = write_real_model(models, contract)
-    with promotion.workspace(models) as work:
-        promotion.promote(stage(work), "T")
-    after = manifest.read(models / "archive" / "actor.T.rknn")
-    assert after.onnx.file == "../../exports/actor.onnx"
-    assert after.calibration.folder == "../../calibration_data"
-    unmoved = dataclasses.replace(after, onnx=before.onnx, calibration=before.calibration)
-    assert unmoved == before
-    assert after.calibration.samples == before.calibration.samples
-    assert after.onnx.sha256 == before.onnx.sha256
+def test_two_conversions_in_one_second_are_two_versions(tmp_path, publish):
+    publish(tmp_path, content=b"one")
+    change, _ = publish(tmp_path, content=b"two")
+    assert change.version == f"{NEW}-2"
+    assert models_folder.names(tmp_path) == [NEW, f"{NEW}-2"]
+    assert drives(tmp_path) == b"two"
 
 
-def test_absolute_and_empty_paths_of_a_manifest_stay(models, contract):
-    before = write_real_model(models, contract)
-    fp16 = dataclasses.replace(
-        before,
-        model=dataclasses.replace(before.model, precision="fp16"),
-        build=manifest.BuildRecord(),
-        onnx=dataclasses.replace(before.onnx, file="/exports/actor.onnx"),
-        calibration=manifest.CalibrationRecord("", ()),
-    )
-    manifest.write(fp16, models / "actor.json")
-    with promotion.workspace(models) as work:
-        promotion.promote(stage(work), "T")
-    assert manifest.read(models / "archive" / "actor.T.rknn") == fp16
+def test_a_link_by_name_goes_when_a_version_lacks_its_file(by_hand, publish, contract):
+    publish(by_hand)
+    assert (by_hand / "actor.report.html").exists()
+    promote(by_hand, f"actor.{OLDER}", contract)
+    assert not os.path.lexists(by_hand / "actor.report.html")
 
 
-def test_a_model_that_stood_in_place_of_the_link_is_kept_with_its_manifest(models):
-    link = models / "remote_trained.rknn"
-    link.unlink()
-    link.write_bytes(b"put here by hand")
-    (models / "remote_trained.json").write_bytes(b"its manifest")
-    with promotion.workspace(models) as work:
-        promotion.promote(stage(work), "T")
-    assert os.readlink(link) == "actor.rknn"
-    assert (models / "archive" / "remote_trained.T.rknn").read_bytes() == b"put here by hand"
-    assert (models / "archive" / "remote_trained.T.json").read_bytes() == b"its manifest"
-    assert not (models / "remote_trained.json").exists()
+def test_a_version_that_drives_already_changes_nothing(versioned, contract):
+    before = snapshot(versioned)
+    assert promote(versioned, SECOND, contract) == (None, [])
+    assert snapshot(versioned) == before
 
 
-@pytest.mark.parametrize("real", [False, True])
-@pytest.mark.parametrize("link_is_a_file", [False, True])
-@pytest.mark.parametrize("call", ["link", "replace"])
-@pytest.mark.parametrize("failing", range(9))
-def test_a_step_that_fails_leaves_everything_as_before(
-    models, contract, monkeypatch, call, failing, link_is_a_file, real
+# What was there before
+
+
+def test_ordinary_files_become_a_version_to_return_to(by_hand, publish, contract):
+    change, kept = publish(by_hand)
+    assert kept == [change.previous] == [f"actor.{OLDER}"]
+    assert drives(by_hand) == b"new model"
+    assert models_folder.before(by_hand) == f"actor.{OLDER}"
+    promote(by_hand, f"actor.{OLDER}", contract, "rollback")
+    assert drives(by_hand) == b"the older model"
+
+
+def test_files_of_unknown_kind_are_kept_as_they_are(models, publish):
+    _, (kept,) = publish(models)
+    place = models / "versions" / kept
+    assert (place / "actor.rknn").read_bytes() == b"the older model"
+    assert (place / "actor.json").read_text() == '{"older": true}'
+
+
+def test_a_driving_model_of_another_name_becomes_a_version_too(by_hand, publish):
+    change, kept = publish(by_hand, stem="fresh")
+    assert kept == [change.previous] == [f"actor.{OLDER}"]
+    assert (by_hand / "actor.rknn").read_bytes() == b"the older model"
+    assert drives(by_hand) == b"new model"
+
+
+def test_a_kept_manifest_leads_where_it_led(models, publish, model_stager):
+    model_stager(models, b"the older model")
+    written = json.loads((models / "actor.json").read_text())
+    written["onnx"]["file"] = "../exports/actor.onnx"
+    written["calibration"]["folder"] = "/absolute/calibration_data"
+    (models / "actor.json").write_text(json.dumps(written))
+    _, (kept,) = publish(models)
+    found = json.loads((models / "versions" / kept / "actor.json").read_text())
+    assert found["onnx"].pop("file") == "../../../exports/actor.onnx"
+    del written["onnx"]["file"]
+    assert found == written
+
+
+def test_a_model_in_place_of_the_link_is_kept_with_its_manifest(
+    versioned, publish, contract, model_stager
 ):
-    if link_is_a_file:
-        (models / "remote_trained.rknn").unlink()
-        (models / "remote_trained.rknn").write_bytes(b"by hand")
-        (models / "remote_trained.json").write_bytes(b"its manifest")
-    if real:
-        write_real_model(models, contract)
-        if link_is_a_file:
-            write_real_model(models, contract, "remote_trained")
-    before = snapshot(models)
-    calls = []
-    original = getattr(os, call)
-
-    def failing_call(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == failing + 1:
-            raise OSError(28, "No space left on device")
-        return original(*args, **kwargs)
-
-    with promotion.workspace(models) as work:
-        staged = stage(work)
-        monkeypatch.setattr(os, call, failing_call)
-        try:
-            promotion.promote(staged, "T")
-            failed = False
-        except OSError:
-            failed = True
-        monkeypatch.undo()
-    assert failed == (failing < len(calls))
-    assert len(calls) < 9 or failed
-    if failed:
-        assert snapshot(models) == before
+    (versioned / "remote_trained.rknn").unlink()
+    model_stager(versioned, b"by hand", "remote_trained")
+    change, (kept,) = publish(versioned)
+    assert change.previous == kept == models_folder.before(versioned)
+    strays = [path.name for path in versioned.glob("remote_trained.*")]
+    assert strays == ["remote_trained.rknn"]
+    promote(versioned, kept, contract, "rollback")
+    assert drives(versioned) == b"by hand"
+    assert [path.name for path in versioned.glob("remote_trained.*")] == strays
 
 
-def test_the_model_exists_at_every_moment(models, monkeypatch):
-    seen = []
-    for name in ("link", "replace"):
-        original = getattr(os, name)
-
-        def spy(*args, original=original, **kwargs):
-            seen.append((models / "remote_trained.rknn").read_bytes())
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(os, name, spy)
-    with promotion.workspace(models) as work:
-        promotion.promote(stage(work), "T")
-    assert set(seen) == {b"the older model", b"new model"}
-
-
-def test_an_archived_name_is_never_overwritten(models):
-    (models / "archive").mkdir()
-    (models / "archive" / "actor.T.rknn").write_bytes(b"oldest")
-    before = snapshot(models)
-    with promotion.workspace(models) as work, pytest.raises(FileExistsError):
-        promotion.promote(stage(work), "T")
-    assert snapshot(models) == before
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_made_by_hand_is_replaced_and_remembered(versioned, tmp_path, contract, there):
+    outside = tmp_path / "outside.rknn"
+    if there:
+        outside.write_bytes(b"of the user")
+    link = versioned / "remote_trained.rknn"
+    link.unlink()
+    link.symlink_to(outside)
+    change, _ = promote(versioned, FIRST, contract)
+    assert change.previous == str(outside) == models_folder.before(versioned)
+    assert drives(versioned) == b"first"
+    if there:
+        assert outside.read_bytes() == b"of the user"
 
 
-def test_a_second_converter_is_told_to_wait(models):
-    with (
-        promotion.workspace(models),
-        pytest.raises(ModelError, match="busy"),
-        promotion.workspace(models),
-    ):
-        pass
+def test_a_link_made_by_hand_to_a_version_counts_as_that_version(versioned, contract):
+    link = versioned / "remote_trained.rknn"
+    link.unlink()
+    link.symlink_to(versioned.absolute() / "versions" / OTHER / "other.rknn")
+    assert models_folder.driving(versioned) == OTHER
+    assert models_folder.before(versioned) == SECOND
 
 
-def test_leftovers_of_a_killed_converter_are_removed(models):
-    before = snapshot(models)
-    (models / ".convert-dead").mkdir()
-    (models / ".convert-dead" / "half.rknn").write_bytes(b"half")
-    with promotion.workspace(models):
-        pass
-    assert snapshot(models) == before
+def make(path, kind):
+    """Put something in the way."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    {
+        "folder": path.mkdir, "file": path.touch, "pipe": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to("/tmp"), "dangling": lambda: path.symlink_to("gone"),
+        "link out": lambda: path.symlink_to("../outside/actor.rknn"),
+    }[kind]()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("versions", kind) for kind in ("file", "link", "dangling", "pipe")),
+        *(("history.jsonl", kind) for kind in ("folder", "dangling", "link", "pipe")),
+        *(("remote_trained.rknn", kind) for kind in ("folder", "pipe")),
+        *(("actor.rknn", kind) for kind in ("folder", "link out", "dangling", "pipe")),
+        *(("actor.json", kind) for kind in ("folder", "dangling")),
+        *(("actor.report.html", kind) for kind in ("folder", "link")),
+    ],
+)
+def test_what_lies_in_the_way_is_refused_and_untouched(versioned, publish, name, kind):
+    make(versioned / name, kind)
+    before = snapshot(versioned)
+    with pytest.raises(ModelError, match=f"{name}: expected .* move it away"):
+        promotion.check_destination(versioned / "actor.rknn")
+    with pytest.raises(OSError, match=f"{name}"):
+        publish(versioned)
+    assert snapshot(versioned) == before
 
 
 def test_bad_destinations_are_refused_all_at_once(tmp_path):
-    (tmp_path / "actor.rknn").mkdir()
-    (tmp_path / "remote_trained.rknn").mkdir()
-    (tmp_path / "archive").write_text("")
+    for name in ("actor.rknn", "remote_trained.rknn", "history.jsonl"):
+        (tmp_path / name).mkdir()
     with pytest.raises(ModelError) as refused:
         promotion.check_destination(tmp_path / "actor.rknn")
-    for name in ("actor.rknn: expected", "remote_trained.rknn: expected", "archive: expected"):
+    for name in ("actor.rknn: expected", "remote_trained.rknn: expected", "history.jsonl: exp"):
         assert name in str(refused.value)
     with pytest.raises(ModelError, match="create it first"):
         promotion.check_destination(tmp_path / "absent" / "actor.rknn")
     with pytest.raises(ModelError, match="choose another name"):
         promotion.check_destination(tmp_path / "remote_trained.rknn")
+
+
+# A version that cannot be trusted
+
+
+def edit(folder, change):
+    path = folder / "actor.json"
+    path.chmod(0o644)
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def _append_byte(place):
+    (place / "actor.rknn").chmod(0o644)
+    (place / "actor.rknn").write_bytes(b"firstX")
+
+
+def _link_away(place, name):
+    os.rename(place / name, place.parent.parent / "moved")
+    (place / name).symlink_to(place.parent.parent / "moved")
+
+
+BROKEN = {
+    "tampered": (_append_byte, ModelError, "expected sha256"),
+    "no model": (lambda p: (p / "actor.rknn").unlink(), ModelError, "expected an .rknn file"),
+    "no manifest": (lambda p: (p / "actor.json").unlink(), ModelError, "expected the manifest"),
+    "size": (
+        lambda p: edit(p, lambda r: r["model"].update(bytes=7)),
+        ModelError,
+        "expected actor.rknn of 7 bytes",
+    ),
+    "of another name": (
+        lambda p: edit(p, lambda r: r["model"].update(file="other.rknn")),
+        ModelError,
+        "expected other.rknn of 5 bytes",
+    ),
+    "schema": (lambda p: edit(p, lambda r: r.update(schema=0)), ModelError, "expected schema"),
+    "contract": (
+        lambda p: edit(p, lambda r: r["contract"].update(digest="0" * 64)),
+        ContractError,
+        "expected contract",
+    ),
+    "linked model": (lambda p: _link_away(p, "actor.rknn"), ModelError, "found a link"),
+    "linked manifest": (lambda p: _link_away(p, "actor.json"), ModelError, "found a link"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_version_is_listed_with_its_reason_and_never_driven(versioned, contract, fault):
+    spoil, error, reason = BROKEN[fault]
+    spoil(versioned / "versions" / FIRST)
+    before = snapshot(versioned)
+    with pytest.raises(error, match=reason):
+        promote(versioned, FIRST, contract)
+    assert snapshot(versioned) == before
+    first, other, second = models_folder.versions(versioned, contract)
+    assert first.record is None and reason in first.broken and "\n" not in first.broken
+    assert (other.broken, second.broken) == ("", "")
+
+
+def test_what_is_no_version_is_listed_too(versioned, contract):
+    (versioned / "versions" / "notes.txt").write_text("mine")
+    (versioned / "versions" / "far.20250101T000000Z").symlink_to("/tmp")
+    broken = {v.name: v.broken for v in models_folder.versions(versioned, contract) if v.broken}
+    assert "expected a name like" in broken.pop("notes.txt")
+    assert "found a link" in broken.pop("far.20250101T000000Z")
+    assert broken == {}
+
+
+@pytest.mark.parametrize("version", ["../evil/actor.20250101T000000Z", "..", "", "actor"])
+def test_a_name_cannot_lead_out_of_the_folder(versioned, contract, version):
+    with pytest.raises(ModelError, match="expected a name like"):
+        promote(versioned, version, contract)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [(FIRST, FIRST), ("1", FIRST), ("2", OTHER), ("o", OTHER), ("actor.20250103", SECOND)],
+)
+def test_a_version_is_found_by_name_number_or_beginning(versioned, text, found):
+    assert models_folder.find(versioned, text) == found
+
+
+@pytest.mark.parametrize("text", ["", "0", "4", "actor", "ctor", "versions", "*"])
+def test_no_version_is_guessed(versioned, text):
+    with pytest.raises(ModelError, match="which fits"):
+        models_folder.find(versioned, text)
+
+
+def test_a_number_that_also_begins_a_name_is_refused(versioned, publish):
+    publish(versioned, stem="2fast")
+    with pytest.raises(ModelError, match=rf"{OTHER}, 2fast"):
+        models_folder.find(versioned, "2")
+
+
+# History
+
+
+@pytest.mark.parametrize(
+    ("changes", "before"),
+    [
+        ("c:a", None),
+        ("c:a c:b", "a"),
+        ("c:a c:b r:a", None),
+        ("c:a c:b c:c r:b", "a"),
+        ("c:a c:b c:c r:b p:c", "b"),
+        ("c:a c:b p:a p:b", "a"),
+        ("c:a c:b c:c r:b r:a", None),
+        ("c:a c:b p:a r:b", "a"),
+    ],
+)
+def test_before_is_never_what_was_rolled_away_from(tmp_path, changes, before):
+    version, lines = None, []
+    for text in changes.split():
+        action, name = text.split(":")
+        action = {"c": "convert", "p": "promote", "r": "rollback"}[action]
+        lines.append(Change("2025-01-01T00:00:00+00:00", action, name, version).__dict__)
+        version = name
+    (tmp_path / "history.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "remote_trained.rknn").symlink_to(f"versions/{version}/actor.rknn")
+    assert models_folder.before(tmp_path) == before
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40, -2, -1])
+def test_a_history_cut_short_loses_its_last_line_only(versioned, contract, publish, caplog, kept):
+    path = versioned / "history.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]) + lines[-1][:kept])
+    with caplog.at_level(logging.WARNING):
+        assert models_folder.before(versioned) == OTHER
+    assert ("line 3 cannot be read" in caplog.text) == (kept not in (0, -1))
+    publish(versioned)
+    assert models_folder.history(versioned)[-1].version == NEW
+    assert models_folder.before(versioned) == SECOND
+    assert path.read_text().startswith("".join(lines[:-1]) + lines[-1][:kept])
+
+
+@pytest.mark.parametrize("line", ["\0\0\0", "[]", '{"time": 1}', '{"version": "a"}', "\xff"])
+def test_lines_of_others_are_left_out_and_left_alone(versioned, contract, line):
+    path = versioned / "history.jsonl"
+    path.write_text(line + "\n" + path.read_text(), encoding="latin-1")
+    before = path.read_bytes()
+    assert models_folder.before(versioned) == OTHER
+    promote(versioned, FIRST, contract)
+    assert path.read_bytes().startswith(before)
+
+
+# Faults and interruptions
+
+LAYOUTS = ("empty", "by_hand", "in_place", "versioned")
+
+
+@pytest.fixture
+def layout(request, tmp_path, model_stager):
+    """A models folder of one of LAYOUTS."""
+    if request.param == "empty":
+        folder = tmp_path / "empty"
+        folder.mkdir()
+    else:
+        folder = request.getfixturevalue("versioned" if request.param == "versioned" else "by_hand")
+    if request.param == "in_place":
+        (folder / "remote_trained.rknn").unlink()
+        model_stager(folder, b"in place of the link", "remote_trained")
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
+@pytest.mark.parametrize(
+    "call", ["mkdir", "open", "rename", "replace", "link", "symlink", "unlink", "chmod", "fsync"]
+)
+def test_a_step_that_fails_leaves_everything_as_before(layout, publish, monkeypatch, call):
+    before = snapshot(layout)
+    original = getattr(os, call)
+    for failing in range(1000):
+        calls = []
+
+        def failing_call(*args, calls=calls, failing=failing, **kwargs):
+            calls.append(args)
+            if len(calls) == failing + 1:
+                raise OSError(28, "No space left on device")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(os, call, failing_call)
+        try:
+            publish(layout)
+        except OSError:
+            assert snapshot(layout) == before
+        else:
+            break
+        finally:
+            monkeypatch.undo()
+    assert failing > 0 or call in ("link", "unlink", "chmod")
+    assert drives(layout) == b"new model"
+
+
+def test_a_disk_that_fills_up_within_a_line_of_history(versioned, contract):
+    path = versioned / "history.jsonl"
+    with path.open("a") as file:
+        file.write("\n" * 20_000)
+    before = snapshot(versioned)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"history\.jsonl"):
+            promote(versioned, FIRST, contract)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert snapshot(versioned) == before
+
+
+def test_the_model_drives_at_every_moment(by_hand, publish, monkeypatch):
+    seen = []
+    for name in ("link", "symlink", "rename", "replace", "unlink", "fsync"):
+        original = getattr(os, name)
+
+        def spy(*args, original=original, **kwargs):
+            seen.append(drives(by_hand))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, spy)
+    publish(by_hand)
+    assert sorted(set(seen)) == [b"new model", b"the older model"]
+    assert seen == sorted(seen, reverse=True)
+
+
+CHANGING = {"os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.chmod"}
+
+
+def killed(moment, change, *arguments):
+    """Make a change in a process that dies by SIGKILL before its n-th call that changes a file.
+
+    Returns whether it came to its end.
+    """
+    pid = os.fork()
+    if pid == 0:
+        left = moment
+
+        def hook(event, args):
+            nonlocal left
+            if event in CHANGING or (event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)):
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+
+        status = 1
+        try:
+            sys.addaudithook(hook)
+            change(*arguments)
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status == 0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
+def test_sigkill_at_every_moment_of_a_publication(layout, tmp_path, publish, model_stager, request):
+    (tmp_path / "staged").mkdir()
+    before = snapshot(layout)
+    old = drives(layout) if (layout / "remote_trained.rknn").exists() else None
+    # Manifests are rewritten when they move; all else must be found byte for byte.
+    contents = {v for k, v in before.items() if not k.endswith(".json") and isinstance(v, bytes)}
+    contents -= {before.get("history.jsonl")}
+    outcomes = []
+    for moment in range(1000):
+        folder = shutil.copytree(layout, tmp_path / f"{moment}", symlinks=True)
+        ended = killed(moment, publish, folder)
+        driven = (folder / "remote_trained.rknn").exists()
+        outcomes.append(drives(folder) if driven else None)
+        assert outcomes[-1] in (old, b"new model")
+        now = models_folder.driving(folder) if outcomes[-1] == b"new model" else None
+        if now:
+            assert now == NEW
+        change, _ = publish(folder, "20250105T000000Z", content=b"the next")
+        assert now in (None, change.previous)
+        assert drives(folder) == (folder / "actor.rknn").read_bytes() == b"the next"
+        assert list(folder.glob(".*")) == []
+        assert [path.name for path in folder.glob("remote_trained.*")] == ["remote_trained.rknn"]
+        assert contents <= set(snapshot(folder).values())
+        kept = set(models_folder.names(folder)) - {FIRST, OTHER, SECOND, NEW, change.version}
+        assert len(kept) == {"by_hand": 1, "in_place": 2}.get(request.node.callspec.id, 0)
+        shutil.rmtree(folder)
+        if ended:
+            break
+    assert outcomes == sorted(outcomes, key=[old, b"new model"].index)
+    assert outcomes.count(old) >= 5 and outcomes.count(b"new model") >= 10
+
+
+# Two at once
+
+
+def test_a_second_one_is_told_to_wait(versioned, contract):
+    with promotion.workspace(versioned), pytest.raises(ModelError, match="busy, another"):
+        promote(versioned, FIRST, contract)
+
+
+def test_two_processes_that_promote_at_once_do_not_mix(versioned, contract):
+    source = """
+import sys
+from pathlib import Path
+from tractor_calibration import promotion
+from tractor_inference import contract, paths
+from tractor_inference.errors import ModelError
+folder, changes = Path(sys.argv[1]), 0
+observed = contract.load(paths.default_params_file())
+while changes < 20:
+    try:
+        with promotion.workspace(folder) as work:
+            changes += promotion.promote(work, sys.argv[2], observed)[0] is not None
+            changes += promotion.promote(work, sys.argv[3], observed)[0] is not None
+    except ModelError as error:
+        assert "busy" in str(error), error
+"""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", source, versioned, *pair])
+        for pair in ((FIRST, OTHER), (OTHER, SECOND))
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    changes = models_folder.history(versioned)
+    assert len(changes) >= 3 + 2 * 20
+    assert all(b.previous == a.version for a, b in itertools.pairwise(changes))
+    assert models_folder.driving(versioned) == changes[-1].version
+    assert drives(versioned) in (b"other", b"second")
+
+
+def test_leftovers_of_a_killed_process_are_removed(versioned):
+    before = snapshot(versioned)
+    (versioned / ".convert-dead").mkdir()
+    (versioned / ".convert-dead" / "half.rknn").write_bytes(b"half")
+    (versioned / ".convert-dead" / "intent.json").write_text('{"time')
+    with promotion.workspace(versioned):
+        pass
+    assert snapshot(versioned) == before
+
+
+def test_what_a_link_leads_to_is_no_leftover(versioned, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    (versioned / ".convert-link").symlink_to(tmp_path / "mine")
+    (versioned / ".convert-file").touch()
+    before = snapshot(versioned)
+    with promotion.workspace(versioned):
+        pass
+    assert snapshot(versioned) == before
+    assert (tmp_path / "mine" / "thesis.txt").exists()

@@ -23,7 +23,16 @@ from tractor_inference.errors import ModelError, SampleError, TractorError, rais
 from tractor_inference.onnx_model import OnnxFacts
 from tractor_inference.samples import Sample
 
-from . import dataset, ladder, promotion, report, selection, toolkit_child, validation
+from . import (
+    dataset,
+    ladder,
+    models_folder,
+    promotion,
+    report,
+    selection,
+    toolkit_child,
+    validation,
+)
 from .parameters import ConvertParameters
 from .quality import POOR_SAMPLES
 
@@ -157,9 +166,8 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             drawn = report.render(result, contract, frames.validation, reference, proved.build)
             page.write_text(drawn, encoding="utf-8")
             stamp = created.strftime("%Y%m%dT%H%M%SZ")
-            with promotion.uninterrupted():
-                archived = promotion.promote([staged.with_suffix(".json"), page, staged], stamp)
-    result["archived"] = [str(path) for path in archived]
+            change, kept = promotion.publish([staged.with_suffix(".json"), page, staged], stamp)
+    result |= {"version": change.version, "kept": kept}
     if request.quantize and request.calibration_dir:
         # A copy for readers: the model is promoted and proved with or without it.
         try:
@@ -408,7 +416,7 @@ def _describe(
         "model": str(output),
         "manifest": str(output.with_suffix(".json")),
         "report": str(output.with_name(f"{output.stem}.report.html")),
-        "link": str(output.with_name(promotion.LINK)),
+        "link": str(output.with_name(models_folder.LINK)),
         "precision": "int8" if quantised else "fp16",
         "target": request.parameters.target,
         "build": dataclasses.asdict(proved.build.options),
@@ -440,11 +448,11 @@ def _write_manifest(
     model: Path,
     created: datetime.datetime,
 ) -> None:
-    """Write MODEL.json beside the staged model, with paths relative to the models folder."""
-    models = request.output.parent
+    """Write MODEL.json beside the staged model, with paths relative to a version's folder."""
+    place = request.output.parent.resolve() / models_folder.VERSIONS / request.output.stem
 
     def relative(path: Path) -> str:
-        return os.path.relpath(path.resolve(), models.resolve())
+        return os.path.relpath(path.resolve(), place)
 
     calibration_dir = request.calibration_dir if files else None
     manifest.write(

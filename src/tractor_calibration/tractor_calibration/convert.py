@@ -110,10 +110,10 @@ def summary(result: dict[str, Any]) -> str:
         + ", ".join(
             result[key] for key in ("model", "manifest", "report", "rknn_dataset") if key in result
         ),
-        f"{result['link']} -> {Path(result['model']).name}",
+        f"{result['link']} -> {result['version']}",
     ]
-    if result["archived"]:
-        lines.append("kept: " + ", ".join(result["archived"]))
+    if result["kept"]:
+        lines.append("kept as versions: " + ", ".join(result["kept"]))
     return "\n".join(lines)
 
 

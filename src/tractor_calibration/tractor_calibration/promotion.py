@@ -1,17 +1,22 @@
-"""Moving a proved model into the models folder: all of it or nothing, and nothing old is lost.
+"""Changing what drives: all of it or nothing, and nothing old is lost.
 
-A model is three files with one stem: NAME.rknn, NAME.json (manifest) and NAME.report.html, and the
-link remote_trained.rknn names the one that drives. Files that would be overwritten are kept in
-archive/NAME.<UTC stamp>.*; NAME.rknn exists at every moment.
+A version appears by the rename of a folder, and what drives changes by the rename of a link: these
+two are whole at every moment. The links by name and the line of history come after that; whoever
+next works in the folder makes up for them when a process was killed in between.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
+import datetime
 import fcntl
+import filecmp
+import itertools
+import json
+import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -19,168 +24,323 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tractor_inference import manifest
+from tractor_inference.contract import Contract
 from tractor_inference.errors import ModelError, raise_all
 
-LINK = "remote_trained.rknn"
-ARCHIVE = "archive"
-_WORK_PREFIX = ".convert-"
+from . import models_folder
+from .models_folder import HISTORY, INTENT, LINK, VERSIONS, WORK_PREFIX, Change, driving, stem_of
+
+SUFFIXES = (".rknn", ".json", ".report.html")
+_LINK_STEM = Path(LINK).stem
+
+log = logging.getLogger(__name__)
 
 
 def check_destination(output: Path) -> None:
-    """Refuse a destination that `promote` could not fill, before any work is done.
+    """Refuse a destination that `publish` or `promote` could not fill, before any work is done.
+
+    Args:
+        output: the NAME.rknn that is to become a link to the promoted version.
 
     Raises:
         ModelError: listing every problem.
     """
     problems = []
-    folder = output.parent
-    if not folder.is_dir():
-        problems.append(f"{folder}: expected a folder, found none; create it first")
+    if not output.parent.is_dir():
+        problems.append(f"{output.parent}: expected a folder, found none; create it first")
     if output.name == LINK:
         problems.append(f"{output.name}: is the link to the latest model; choose another name")
-    elif output.is_symlink() or (output.exists() and not output.is_file()):
-        problems.append(f"{output}: expected a file or nothing, found a link or folder")
-    link = folder / LINK
-    if link.exists() and not link.is_symlink() and not link.is_file():
-        problems.append(f"{link}: expected a link, a file or nothing, found a folder")
-    archive = folder / ARCHIVE
-    if archive.is_symlink() or (archive.exists() and not archive.is_dir()):
-        problems.append(f"{archive}: expected a folder or nothing, found a link or file")
-    raise_all(ModelError, "the model cannot be written:", problems)
+    raise_all(ModelError, "the model cannot be written:", problems + _obstacles(output))
+
+
+def _obstacles(output: Path) -> list[str]:
+    """Return what lies where a promotion writes, and must not be replaced."""
+    folder = output.parent
+    places = [
+        (folder / VERSIONS, "a folder", lambda path: path.is_dir() and not path.is_symlink()),
+        (folder / HISTORY, "a file", lambda path: path.is_file() and not path.is_symlink()),
+        (folder / LINK, "a link, a file", lambda path: path.is_symlink() or path.is_file()),
+    ]
+    places += [
+        (output.with_name(f"{output.stem}{suffix}"), "a file, a link to a version", _replaceable)
+        for suffix in SUFFIXES
+        if output.name != LINK
+    ]
+    problems = []
+    for path, expected, fits in places:
+        if os.path.lexists(path) and not fits(path):
+            kind = "a folder" if path.is_dir() else "a file" if path.is_file() else "something else"
+            found = f"a link to {os.readlink(path)}" if path.is_symlink() else kind
+            problems.append(f"{path}: expected {expected} or nothing, found {found}; move it away")
+    return problems
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether a path is an ordinary file, which is kept first, or a link of ours."""
+    if path.is_symlink():
+        return bool(re.fullmatch(rf"{VERSIONS}/[^/]+/[^/]+", os.readlink(path)))
+    return path.is_file()
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Hold SIGINT and SIGTERM back until the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 @contextlib.contextmanager
 def workspace(folder: Path) -> Iterator[Path]:
     """Lock a models folder and yield a temporary folder in it, removed at the end.
 
-    The folder itself carries the lock, so no lock file stays behind and a killed converter's lock
-    is free at once; what such a converter left is removed here.
+    The folder itself carries the lock, so no lock file stays behind and a killed process's lock is
+    free at once; what such a process left is finished if it had changed what drives, and removed.
 
     Raises:
-        ModelError: another converter works in the folder.
+        ModelError: another process changes the folder.
         OSError: the folder cannot be written.
     """
-    lock = os.open(folder, os.O_RDONLY)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ModelError(
-                f"{folder}: busy, another converter works there; wait until it has ended"
+                f"{folder}: busy, another conversion or promotion works there; "
+                "wait until it has ended"
             ) from error
-        for leftover in folder.glob(f"{_WORK_PREFIX}*"):
-            shutil.rmtree(leftover)
-        work = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=folder))
+        leftovers = [
+            path
+            for path in folder.glob(f"{WORK_PREFIX}*")
+            if path.is_dir() and not path.is_symlink()
+        ]
+        work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=folder))
         try:
+            for change in models_folder.unrecorded(folder):
+                with _all_or_nothing() as undo:
+                    _follow(work, change, undo)
+            for path in leftovers:
+                shutil.rmtree(path)
             yield work
         finally:
             with uninterrupted():
-                shutil.rmtree(work)
+                try:
+                    shutil.rmtree(work)
+                except OSError as error:
+                    # What was asked is done, or has its own error; the next one tidies up.
+                    log.warning("%s cannot be removed and stays: %s", work, error)
     finally:
         os.close(lock)
 
 
-def promote(staged: Sequence[Path], stamp: str) -> list[Path]:
-    """Move staged files into the folder of their workspace, the model last, then move the link.
+def publish(staged: Sequence[Path], stamp: str) -> tuple[Change, list[str]]:
+    """Make a version of finished files and let it drive, or leave the folder as it was.
 
     Args:
         staged: finished files in a `workspace`, all of one stem; the last is the model.
-        stamp: UTC time for the names in the archive, for instance 20250131T235959Z.
+        stamp: UTC time for the version's name, for instance 20250131T235959Z.
 
     Returns:
-        What was archived.
+        What changed, and the versions that were made of ordinary files in the way.
 
     Raises:
-        OSError: a step failed; the folder is as it was before.
+        OSError: something is in the way, or a step failed.
     """
     work = staged[0].parent
-    folder, archive = work.parent, work.parent / ARCHIVE
-    names = [path.name for path in staged]
-    link, link_manifest = folder / LINK, folder / Path(LINK).with_suffix(".json").name
+    complete = Path(tempfile.mkdtemp(dir=work))
     for path in staged:
-        path.chmod(0o644)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    (work / LINK).symlink_to(names[-1])
+        os.replace(path, complete / path.name)
+    with _all_or_nothing() as undo:
+        version = _add(complete, f"{staged[-1].stem}.{stamp}", undo)
+        return _drive(work, version, "convert", undo)
 
-    def archived(name: str, stem: str) -> Path:
-        return archive / f"{stem}.{stamp}{name.removeprefix(stem)}"
 
-    stem = staged[-1].stem
-    kept = {name: archived(name, stem) for name in names if (folder / name).exists()}
-    retired = []
-    if link.exists() and not link.is_symlink():
-        # A model put there by hand; its manifest goes with it.
-        retired = [link_manifest.name] if link_manifest.exists() else []
-        kept |= {name: archived(name, link_manifest.stem) for name in [LINK, *retired]}
-    for path in filter(os.path.lexists, kept.values()):
-        raise FileExistsError(errno.EEXIST, "the archive has this name already", str(path))
-    previous = work / "previous"
-    previous.mkdir()
-    new_archive = not archive.exists()
+def promote(
+    work: Path, version: str, contract: Contract, action: str = "promote"
+) -> tuple[Change | None, list[str]]:
+    """Let a version drive, or leave the folder as it was.
+
+    Args:
+        work: the `workspace` of the models folder.
+        version: its whole name; it is read and checked first.
+        contract: what the version must follow.
+        action: for the history, "promote" or "rollback".
+
+    Returns:
+        What changed, or None when it drives already, and the versions that were made of ordinary
+        files in the way.
+
+    Raises:
+        ModelError: the version cannot be used.
+        ContractError: it was made for another contract.
+        OSError: something is in the way, or a step failed.
+    """
+    models_folder.read(work.parent, version, contract)
+    if version == driving(work.parent):
+        return None, []
+    with _all_or_nothing() as undo:
+        return _drive(work, version, action, undo)
+
+
+@contextlib.contextmanager
+def _all_or_nothing() -> Iterator[contextlib.ExitStack]:
+    """Run the block without interruption; when it fails, run what it has put on the stack."""
+    with uninterrupted(), contextlib.ExitStack() as undo:
+        yield undo
+        undo.pop_all()
+
+
+def _drive(
+    work: Path, version: str, action: str, undo: contextlib.ExitStack
+) -> tuple[Change, list[str]]:
+    folder, model = work.parent, f"{stem_of(version)}.rknn"
+    if problems := _obstacles(folder / model):
+        raise FileExistsError("\n  - ".join(["files are in the way:", *problems]))
+    previous = driving(folder)
+    driven = manifest.real_path(folder / LINK)
+    kept = []
+    if driven.parent == manifest.real_path(folder) and driven.is_file():
+        # Put there by hand: a version is made of it, to have something to return to.
+        previous = _keep(work, driven.stem, undo) or previous
+        kept.append(previous)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    # To the microsecond, so that no two changes are equal.
+    change = Change(now.isoformat(timespec="microseconds"), action, version, previous)
+    (work / INTENT).write_bytes(_line(change))
+    _sync(work / INTENT)
+    _sync(work)
+    _point(work, LINK, f"{VERSIONS}/{version}/{model}", undo)
+    _sync(folder)
+    kept += _follow(work, change, undo)
+    return change, list(dict.fromkeys(filter(None, kept)))
+
+
+def _follow(work: Path, change: Change, undo: contextlib.ExitStack) -> list[str | None]:
+    """Bring what follows the link, the links by name and the history, up to a change.
+
+    Returns:
+        The versions that were made of ordinary files in the way.
+    """
+    folder, stem = work.parent, stem_of(change.version)
+    kept = [_keep(work, name, undo) for name in (stem, _LINK_STEM)]
+    for suffix in SUFFIXES:
+        stray = folder / f"{_LINK_STEM}{suffix}"
+        if stray.is_file() and not stray.is_symlink():
+            # It came with a model put there by hand, and would be taken for this one's.
+            _point(work, stray.name, None, undo)
+        path = folder / f"{stem}{suffix}"
+        if stem != _LINK_STEM and (_replaceable(path) or not os.path.lexists(path)):
+            target = f"{VERSIONS}/{change.version}/{path.name}"
+            _point(work, path.name, target if (folder / target).is_file() else None, undo)
+    _append(folder / HISTORY, change, undo)
+    _sync(folder)
+    return kept
+
+
+def _point(work: Path, name: str, target: str | None, undo: contextlib.ExitStack) -> None:
+    """Let a name in the folder be a link to a target, or be gone when that is None."""
+    path, spare = work.parent / name, Path(tempfile.mkdtemp(dir=work))
+    old, new = spare / "old", spare / "new"
+    if os.path.lexists(path):
+        if path.is_symlink():
+            old.symlink_to(os.readlink(path))
+        else:
+            os.link(path, old)
+        undo.callback(os.replace, old, path)
+    else:
+        undo.callback(path.unlink, missing_ok=True)
+    if target is None:
+        path.unlink(missing_ok=True)
+    else:
+        new.symlink_to(target)
+        os.replace(new, path)
+
+
+def _add(complete: Path, name: str, undo: contextlib.ExitStack) -> str:
+    """Move a folder of finished files into versions/ and return its name there."""
+    place = complete.parent.parent / VERSIONS
+    if not place.exists():
+        place.mkdir()
+        undo.callback(place.rmdir)
+    for file in complete.iterdir():
+        file.chmod(0o444)
+        _sync(file)
+    complete.chmod(0o755)
+    _sync(complete)
+    for number in itertools.count(1):
+        target = place / (name if number == 1 else f"{name}-{number}")
+        if not os.path.lexists(target):
+            break
+    os.rename(complete, target)
+    undo.callback(os.rename, target, complete)
+    _sync(place)
+    return target.name
+
+
+def _keep(work: Path, stem: str, undo: contextlib.ExitStack) -> str | None:
+    """Copy the ordinary files NAME.* into a version; return it, or None when there are no files.
+
+    Files that a version holds already are not copied again.
+    """
+    folder, copies = work.parent, Path(tempfile.mkdtemp(dir=work))
+    found = []
+    for suffix in SUFFIXES:
+        file = folder / f"{stem}{suffix}"
+        if file.is_file() and not file.is_symlink():
+            shutil.copyfile(file, copies / file.name)
+            if suffix == ".json":
+                _move_paths(copies / file.name)
+            found.append(file)
+    if not found:
+        return None
+    for version in models_folder.names(folder):
+        place = folder / VERSIONS / version
+        if all(
+            (place / file.name).is_file()
+            and filecmp.cmp(place / file.name, copies / file.name, shallow=False)
+            for file in found
+        ):
+            return version
+    changed = datetime.datetime.fromtimestamp(found[0].stat().st_mtime, datetime.timezone.utc)
+    return _add(copies, f"{stem}.{changed.strftime('%Y%m%dT%H%M%SZ')}", undo)
+
+
+def _move_paths(path: Path) -> None:
+    """Let the relative paths in the copy of a manifest lead from a version to where they led."""
     try:
-        for name in [*names, LINK, *retired]:
-            if os.path.lexists(folder / name):
-                os.link(folder / name, previous / name, follow_symlinks=False)
-        for name, path in kept.items():
-            _keep(folder / name, path)
-        for name in [*names, LINK]:
-            os.replace(work / name, folder / name)
-        for name in retired:
-            (folder / name).unlink()
-    except BaseException:
-        _restore(folder, work, [*names, LINK])
-        for path in kept.values():
-            path.unlink(missing_ok=True)
-        if new_archive:
-            with contextlib.suppress(FileNotFoundError):
-                archive.rmdir()
-        raise
-    return list(kept.values())
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for part, key in (("onnx", "file"), ("calibration", "folder")):
+            if record[part][key]:
+                record[part][key] = os.path.join(os.pardir, os.pardir, record[part][key])
+    except (ValueError, TypeError, KeyError):
+        return  # not a manifest of ours: kept as it is
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _keep(file: Path, archived: Path) -> None:
-    """Put a file into the archive: linked, but a manifest so that its paths lead where they led."""
-    archived.parent.mkdir(exist_ok=True)
-    if file.suffix == ".json":
-        try:
-            record = manifest.read(file.with_suffix(".rknn"))
-            onnx, calibration = record.onnx, record.calibration
-            moved = dataclasses.replace(
-                record,
-                onnx=dataclasses.replace(onnx, file=_from_archive(onnx.file)),
-                calibration=dataclasses.replace(
-                    calibration, folder=_from_archive(calibration.folder)
-                ),
-            )
-            manifest.write(moved, archived)
-            return
-        except (ModelError, ValueError):  # not a manifest of ours: kept as it is
-            pass
-    os.link(file, archived, follow_symlinks=False)
+def _line(change: Change) -> bytes:
+    return (json.dumps(dataclasses.asdict(change)) + "\n").encode()
 
 
-def _from_archive(path: str) -> str:
-    """Return a path relative to the models folder as one relative to its archive."""
-    return os.path.join(os.pardir, path) if path else path
+def _append(path: Path, change: Change, undo: contextlib.ExitStack) -> None:
+    """Add a line to the history, behind whatever a power failure has left of the last one."""
+    new = not os.path.lexists(path)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(handle, "ab+", buffering=0) as file:
+        size = os.fstat(handle).st_size
+        undo.callback(path.unlink) if new else undo.callback(os.truncate, path, size)
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        line = (b"\n" if torn else b"") + _line(change)
+        if file.write(line) != len(line):
+            raise OSError(f"{path}: expected room for {len(line)} bytes more, found less")
+        os.fsync(handle)
 
 
-def _restore(folder: Path, work: Path, written: list[str]) -> None:
-    """Put back what a broken promotion has replaced or removed, remove what it has added."""
-    previous = work / "previous"
-    for name in written:
-        if not os.path.lexists(work / name) and not os.path.lexists(previous / name):
-            (folder / name).unlink(missing_ok=True)
-    for path in previous.iterdir():
-        if not os.path.lexists(work / path.name):  # else it was not moved
-            os.replace(path, folder / path.name)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

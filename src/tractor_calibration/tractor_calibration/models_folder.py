@@ -1,0 +1,213 @@
+"""What is in a models folder: versions that never change, links, and the history of what drives.
+
+    versions/NAME.STAMP/                     NAME.rknn, NAME.json (manifest), NAME.report.html
+    NAME.rknn, NAME.json, NAME.report.html   links to the version of NAME that was promoted last
+    remote_trained.rknn                      link to the model that drives
+    history.jsonl                            a line for every change of what drives
+
+Nothing here changes the folder or locks it; that is `promotion`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import re
+from pathlib import Path
+
+from tractor_inference import manifest
+from tractor_inference.contract import Contract
+from tractor_inference.errors import ModelError, TractorError
+from tractor_inference.manifest import Manifest
+
+LINK = "remote_trained.rknn"
+VERSIONS = "versions"
+HISTORY = "history.jsonl"
+# A folder that a process works in, and in it the change that the process is about to make.
+WORK_PREFIX = ".convert-"
+INTENT = "intent.json"
+_VERSION = re.compile(r"([^/]+)\.(\d{8}T\d{6}Z)(?:-\d+)?")
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A line of the history: `action` is convert, promote or rollback, `version` drives since then.
+
+    `previous` drove before: a version, where a link made by hand led, or None when nothing did.
+    """
+
+    time: str
+    action: str
+    version: str
+    previous: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """A folder of versions/, `number` from the oldest; `broken` says why it has no record."""
+
+    number: int
+    name: str
+    record: Manifest | None
+    broken: str = ""
+
+
+def driving(folder: Path) -> str | None:
+    """Return the version that drives; where the link leads when that is none; None without link."""
+    link = folder / LINK
+    if not os.path.lexists(link):
+        return None
+    model = manifest.real_path(link)
+    if model.parent.parent == manifest.real_path(folder) / VERSIONS:
+        return model.parent.name
+    return os.readlink(link) if link.is_symlink() else LINK
+
+
+def stem_of(version: str) -> str:
+    """Return the NAME of a version.
+
+    Raises:
+        ModelError: it is no name of a version.
+    """
+    match = _VERSION.fullmatch(version)
+    if not match:
+        raise ModelError(f"{version}: expected a name like NAME.20250131T235959Z")
+    return match[1]
+
+
+def names(folder: Path) -> list[str]:
+    """Return what is in versions/, also what is no version, the oldest first."""
+
+    def age(name: str) -> tuple[str, str]:
+        match = _VERSION.fullmatch(name)
+        return (match[2] if match else "", name)
+
+    try:
+        return sorted(os.listdir(folder / VERSIONS), key=age)
+    except FileNotFoundError:
+        return []
+
+
+def read(folder: Path, version: str, contract: Contract) -> Manifest:
+    """Read the manifest of a version, and check the model against it and against the contract.
+
+    Raises:
+        ModelError: no such version, a link in place of a file, or not what the manifest describes.
+        ContractError: made for another contract.
+    """
+    place = folder / VERSIONS / version
+    model = place / f"{stem_of(version)}.rknn"
+    if not os.path.lexists(place):
+        raise ModelError(f"{place}: expected a version, found none; see `models list`")
+    for path in (place, model, model.with_suffix(".json")):
+        if path.is_symlink():
+            raise ModelError(f"{path}: expected a part of the version, found a link")
+    record = manifest.read(model)
+    size = len(manifest.check(record, model, contract))
+    if (record.model.file, record.model.bytes) != (model.name, size):
+        raise ModelError(
+            f"{model}: expected {record.model.file} of {record.model.bytes} bytes as its manifest "
+            f"says, found {model.name} of {size}; convert the ONNX actor again"
+        )
+    return record
+
+
+def versions(folder: Path, contract: Contract) -> list[Version]:
+    """Read and check every version, the oldest first."""
+    found = []
+    for number, name in enumerate(names(folder), 1):
+        try:
+            found.append(Version(number, name, read(folder, name, contract)))
+        except TractorError as error:
+            reason = str(error)
+            for place in (manifest.real_path(folder), folder):
+                reason = reason.replace(f"{place / VERSIONS}{os.sep}", "")
+            found.append(Version(number, name, None, " ".join(reason.split())))
+    return found
+
+
+def find(folder: Path, text: str) -> str:
+    """Return the one version with this name, number of `versions`, or beginning of its name.
+
+    Raises:
+        ModelError: none or several.
+    """
+    known = names(folder)
+    if text in known:
+        return text
+    fits = [
+        name
+        for number, name in enumerate(known, 1)
+        if text == str(number) or (text and name.startswith(text))
+    ]
+    if len(fits) != 1:
+        there = f"which fits {', '.join(fits)}" if fits else "which fits no version"
+        raise ModelError(
+            f"{folder}: expected the name of a version, a beginning that only one has, or its "
+            f"number in `models list`, found {text!r}, {there}"
+        )
+    return fits[0]
+
+
+def history(folder: Path) -> list[Change]:
+    """Return every change of what drives, the oldest first.
+
+    A line that cannot be read, such as one cut short by a power failure, is named and left out. A
+    change whose process was killed before it wrote the line is there all the same.
+    """
+    return recorded(folder) + unrecorded(folder)
+
+
+def before(folder: Path) -> str | None:
+    """Return what drove before; of a model that was rolled back to, what drove before that one."""
+    drove: list[str | None] = []
+    for change in history(folder):
+        # Where lines are lost, or the link was moved by hand, `previous` still tells.
+        for name in filter(None, (change.previous, change.version)):
+            if change.action == "rollback" and name == change.version and name in drove:
+                while drove[-1] != name:
+                    drove.pop()
+            elif drove[-1:] != [name]:
+                drove.append(name)
+    if drove[-1:] == [driving(folder)]:
+        drove.pop()
+    return drove[-1] if drove else None
+
+
+def recorded(folder: Path) -> list[Change]:
+    """Return the lines of the history, the oldest first."""
+    path, changes = folder / HISTORY, []
+    with contextlib.suppress(FileNotFoundError):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for number, line in enumerate(text.split("\n"), 1):
+            if change := _parse(line):
+                changes.append(change)
+            elif line:
+                log.warning("%s: line %d cannot be read and is left out", path, number)
+    return changes
+
+
+def unrecorded(folder: Path) -> list[Change]:
+    """Return what a killed process has changed without recording it; empty, or one change."""
+    found = []
+    for file in folder.glob(f"{WORK_PREFIX}*/{INTENT}"):
+        with contextlib.suppress(FileNotFoundError):  # its process has just ended
+            change = _parse(file.read_text(encoding="utf-8", errors="replace"))
+            if change and change.version == driving(folder) and change not in recorded(folder):
+                found.append(change)
+    return found
+
+
+def _parse(line: str) -> Change | None:
+    try:
+        change = Change(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    texts = (change.time, change.action, change.version)
+    fits = all(isinstance(text, str) for text in texts) and isinstance(change.previous, str | None)
+    return change if fits else None
