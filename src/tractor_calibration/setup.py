@@ -22,6 +22,7 @@ setup(
             "check=tractor_calibration.check:main",
             "convert=tractor_calibration.convert:main",
             "harvest=tractor_calibration.harvest:main",
+            "models=tractor_calibration.models:main",
         ],
     },
 )

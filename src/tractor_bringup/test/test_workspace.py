@@ -118,7 +118,7 @@ def test_colcon_build_installs_commands_launch_files_and_parameters(repository, 
     }
     assert commands >= {
         "bev_builder", "sac_actor", "cmd_guard", "drive", "sim", "replay", "check", "convert",
-        "harvest", "doctor",
+        "harvest", "doctor", "models",
         "start_sac_rover.sh", "convert_onnx_to_rknn.sh",
     }  # fmt: skip
 

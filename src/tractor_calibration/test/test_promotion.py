@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from tractor_calibration import models_folder, promotion
+from tractor_calibration import models, models_folder, promotion
 from tractor_calibration.models_folder import Change
 from tractor_inference import manifest
 from tractor_inference.errors import ContractError, ModelError
@@ -497,6 +497,41 @@ def killed(moment, change, *arguments):
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert status in (0, -signal.SIGKILL)
     return status == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "old", "new", "before", "after"),
+    [
+        (["promote", FIRST], b"second", b"first", OTHER, SECOND),
+        (["rollback"], b"second", b"other", OTHER, FIRST),
+    ],
+)
+def test_sigkill_at_every_moment_of_a_promotion(
+    versioned, tmp_path, contract, verb, old, new, before, after
+):
+    untouched = snapshot(versioned / "versions")
+    outcomes = []
+    for moment in range(1000):
+        folder = shutil.copytree(versioned, tmp_path / f"{moment}", symlinks=True)
+        ended = killed(moment, models.main, [*verb, "--models-dir", str(folder)])
+        outcomes.append(drives(folder))
+        assert outcomes[-1] in (old, new)
+        assert snapshot(folder / "versions") == untouched
+        assert models_folder.before(folder) == (after if outcomes[-1] == new else before)
+        now = models_folder.driving(folder)
+        change, _ = promote(folder, FIRST if now == SECOND else SECOND, contract)
+        assert change.previous == now
+        # As after the same promotions without a kill.
+        assert list(folder.glob(".*")) == []
+        versions = [change.version for change in models_folder.history(folder)]
+        assert versions == [FIRST, OTHER, SECOND, *([now] if now != SECOND else []), change.version]
+        assert (folder / "actor.rknn").read_bytes() == drives(folder)
+        assert (folder / "other.rknn").read_bytes() == b"other"
+        shutil.rmtree(folder)
+        if ended:
+            break
+    assert outcomes == sorted(outcomes, key=[old, new].index)
+    assert outcomes.count(old) >= 3 and outcomes.count(new) >= 10
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, indirect=True)

@@ -36,3 +36,21 @@ def config_file(name: str) -> Path:
             return candidate
     looked = ", ".join(map(str, candidates))
     raise ParameterError(f"found no {name}, looked at {looked}")
+
+
+def default_models_dir() -> Path:
+    """Return the models folder: `models/` here, where a rover started here looks, or the suite's.
+
+    Raises:
+        ParameterError: there is none here, in the sourced workspace or in this checkout.
+    """
+    candidates = [Path("models")]
+    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
+        # install/PACKAGE, or install/ when the workspace is merged
+        candidates += [Path(prefix).parent.parent / "models", Path(prefix).parent / "models"]
+    candidates.append(Path(__file__).resolve().parents[3] / "models")
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    looked = ", ".join(dict.fromkeys(map(str, candidates)))
+    raise ParameterError(f"found no models folder, looked at {looked}; name it with --models-dir")

@@ -1,0 +1,201 @@
+"""List the versions of the models, choose which one drives, or go back to the one before.
+
+  models list        every version: number, when and for what it was made, how well it agrees
+  models promote V   let V drive: its name, a beginning that only it has, or its number
+  models rollback    let the model drive that drove before
+
+A version is read and checked before it drives: its manifest, sha256, size and contract. A running
+rover goes on with the model it has loaded until it is told, or watches the folder (watch_model).
+
+Exit codes:
+  0  listed, or the version drives
+  2  wrong arguments or parameters
+  3  no such version, several that fit, or nothing that drove before
+  6  the version cannot be used: its manifest, sha256, size or contract is not as expected
+  7  no models folder, files in the way, it cannot be written, or a conversion is busy there
+  130  interrupted
+After 2 to 7 the models folder is as it was before; an interrupt leaves it so, or came too late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printable
+from tractor_inference.errors import ModelError, ParameterError, TractorError
+
+log = logging.getLogger(__name__)
+
+NO_VERSION, UNUSABLE, FILES = 3, 6, 7
+RELOAD = "ros2 service call /sac_actor/reload_model std_srvs/srv/Trigger"
+
+
+class _RefusedError(Exception):
+    """The command cannot go on; `code` is its exit code."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser("models", __doc__)
+    parser.add_argument("verb", choices=("list", "promote", "rollback"))
+    parser.add_argument("version", nargs="?", metavar="V", help="for promote: the version to drive")
+    parser.add_argument(
+        "--models-dir", type=Path, metavar="DIR",
+        help="the models folder (default: models/ here, else that of the workspace)",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    if (args.verb == "promote") != (args.version is not None):
+        expected = "a version" if args.verb == "promote" else "no version"
+        parser.error(f"{args.verb}: expected {expected}, found {args.version or 'none'}")
+    return args
+
+
+@contextlib.contextmanager
+def _refusing(code: int) -> Iterator[None]:
+    """Give what is refused in this block an exit code; for files that fail it is always FILES."""
+    try:
+        yield
+    except TractorError as error:
+        raise _RefusedError(code, str(error)) from error
+    except OSError as error:
+        raise _RefusedError(FILES, f"the models folder cannot be used: {error}") from error
+
+
+def _list(folder: Path, contract: Any) -> dict[str, Any]:
+    from . import models_folder
+
+    drives = models_folder.driving(folder)
+    rows = []
+    for version in models_folder.versions(folder, contract):
+        row: dict[str, Any] = {
+            "number": version.number,
+            "version": version.name,
+            "drives": version.name == drives,
+        }
+        if version.record is None:
+            row["broken"] = version.broken
+        else:
+            model = version.record.model
+            proved = version.record.validation.get(model.precision)
+            figures = proved if isinstance(proved, dict) else {}
+            row |= {
+                "created": version.record.created,
+                "precision": model.precision,
+                "target": model.target,
+                "bytes": model.bytes,
+                "mae": figures.get("mae"),
+                "sqnr_db": figures.get("sqnr_db"),
+            }
+        rows.append(row)
+    before = models_folder.before(folder)
+    return {"folder": str(folder), "drives": drives, "before": before, "versions": rows}
+
+
+def _change(folder: Path, verb: str, wanted: str | None, contract: Any) -> dict[str, Any]:
+    """Let a version drive: the wanted one, or the one before."""
+    from . import models_folder, promotion
+
+    with _refusing(FILES), promotion.workspace(folder) as work:
+        with _refusing(NO_VERSION):
+            version = _before(folder) if wanted is None else models_folder.find(folder, wanted)
+        with _refusing(UNUSABLE):
+            change, kept = promotion.promote(work, version, contract, verb)
+    return {
+        "folder": str(folder),
+        "drives": version,
+        "changed": change is not None,
+        "before": change.previous if change else models_folder.before(folder),
+        "kept": kept,
+    }
+
+
+def _before(folder: Path) -> str:
+    """Return the version to roll back to; raises ModelError."""
+    from . import models_folder
+
+    version = models_folder.before(folder)
+    if version is None:
+        raise ModelError(f"{folder}: expected a model that drove before, found none")
+    if version not in models_folder.names(folder):
+        raise ModelError(
+            f"{folder}: expected a version that drove before, found {version}, which is none; "
+            "choose another with `models promote V`"
+        )
+    return version
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return what `list` found as text for a terminal."""
+    lines = [
+        printable(result["folder"]),
+        f"{'':8}{'created (UTC)':18}{'for':13}{'MAE':>9}{'SQNR dB':>9}  version",
+    ]
+    for row in result["versions"]:
+        start = f"{'-> ' if row['drives'] else '':>3}{row['number']:3}  "
+        name = printable(row["version"])
+        if "broken" in row:
+            lines.append(f"{start}{'broken':49}  {name}\n{'':10}{printable(row['broken'])}")
+            continue
+        mae, sqnr = (
+            format(row[key], f"9.{digits}f") if row[key] is not None else f"{'-':>9}"
+            for key, digits in (("mae", 5), ("sqnr_db", 1))
+        )
+        created = row["created"].replace("T", " ")[:16]
+        built = f"{row['precision']} {row['target']}"
+        lines.append(f"{start}{created:18}{printable(built):13}{mae}{sqnr}  {name}")
+    drives, before = (printable(result[key] or "no model") for key in ("drives", "before"))
+    return "\n".join([*lines, f"drives: {drives}", f"drove before: {before}"])
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return what a change has done, and what the rover must do, as text for a terminal."""
+    drives = f"{printable(result['folder'])}: {printable(result['drives'])}"
+    if not result["changed"]:
+        return f"{drives} drives already"
+    lines = [f"{drives} drives now; before: {printable(result['before'] or 'no model')}"]
+    if result["kept"]:
+        lines.append(f"kept as versions: {printable(', '.join(result['kept']))}")
+    lines += [f"a rover that runs changes with: {RELOAD}", "or by itself, with watch_model"]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    args = _arguments(argv)
+    failed = begin(args.json)
+    try:
+        from tractor_inference import contract, paths
+
+        observed = contract.load(args.params or paths.default_params_file())
+        folder = args.models_dir or paths.default_models_dir()
+        if not folder.is_dir():
+            return failed(FILES, f"{folder}: expected a models folder, found none")
+        if args.verb == "list":
+            with _refusing(FILES):
+                result = _list(folder, observed)
+            text = table(result)
+        else:
+            result = _change(folder, args.verb, args.version, observed)
+            text = summary(result)
+    except ParameterError as error:
+        return failed(USAGE, str(error))
+    except _RefusedError as error:
+        return failed(error.code, str(error))
+    except KeyboardInterrupt:
+        return failed(INTERRUPTED, "interrupted")
+    print(json.dumps({"ok": True, "exit_code": 0, **result}) if args.json else text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
