@@ -471,10 +471,10 @@ def test_the_model_drives_at_every_moment(by_hand, publish, monkeypatch):
 CHANGING = {"os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.chmod"}
 
 
-def killed(moment, change, *arguments):
-    """Make a change in a process that dies by SIGKILL before its n-th call that changes a file.
+def signalled(number, moment, change, *arguments):
+    """Return the status of a process that gets a signal before its n-th call that changes a file.
 
-    Returns whether it came to its end.
+    It makes a change, and ends with the exit code that this returns, or 0.
     """
     pid = os.fork()
     if pid == 0:
@@ -484,17 +484,22 @@ def killed(moment, change, *arguments):
             nonlocal left
             if event in CHANGING or (event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)):
                 if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), number)
                 left -= 1
 
         status = 1
         try:
             sys.addaudithook(hook)
-            change(*arguments)
-            status = 0
+            code = change(*arguments)
+            status = code if isinstance(code, int) else 0
         finally:
             os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def killed(moment, change, *arguments):
+    """Kill a process so; return whether it came to its end before."""
+    status = signalled(signal.SIGKILL, moment, change, *arguments)
     assert status in (0, -signal.SIGKILL)
     return status == 0
 
@@ -567,6 +572,23 @@ def test_sigkill_at_every_moment_of_a_publication(layout, tmp_path, publish, mod
     assert outcomes.count(old) >= 5 and outcomes.count(b"new model") >= 10
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_at_every_moment_leaves_nothing_behind(versioned, tmp_path, number):
+    before, codes = snapshot(versioned), []
+    command = ["promote", FIRST, "--models-dir"]
+    for moment in range(1000):
+        folder = shutil.copytree(versioned, tmp_path / f"{moment}", symlinks=True)
+        codes.append(signalled(number, moment, models.main, [*command, str(folder)]))
+        assert list(folder.glob(".*")) == []
+        if drives(folder) == b"second":
+            assert snapshot(folder) == before
+        else:
+            assert models_folder.recorded(folder)[-1].version == FIRST
+        if codes[-1] == 0:
+            break
+    assert set(codes) == {130, 0} and len(codes) > 20
+
+
 # Two at once
 
 
@@ -596,7 +618,11 @@ while changes < 20:
         subprocess.Popen([sys.executable, "-c", source, versioned, *pair])
         for pair in ((FIRST, OTHER), (OTHER, SECOND))
     ]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    while any(process.poll() is None for process in processes):
+        assert drives(versioned) in (b"first", b"other", b"second")
+        assert not any(version.broken for version in models_folder.versions(versioned, contract))
+        assert models_folder.before(versioned) in (FIRST, OTHER, SECOND)
+    assert [process.wait() for process in processes] == [0, 0]
     changes = models_folder.history(versioned)
     assert len(changes) >= 3 + 2 * 20
     assert all(b.previous == a.version for a, b in itertools.pairwise(changes))

@@ -103,8 +103,9 @@ def workspace(folder: Path) -> Iterator[Path]:
         ModelError: another process changes the folder.
         OSError: the folder cannot be written.
     """
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with contextlib.ExitStack() as stack:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -117,23 +118,24 @@ def workspace(folder: Path) -> Iterator[Path]:
             for path in folder.glob(f"{WORK_PREFIX}*")
             if path.is_dir() and not path.is_symlink()
         ]
-        work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=folder))
+        with uninterrupted():
+            work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=folder))
+            stack.callback(_remove, work)
+        for change in models_folder.unrecorded(folder):
+            with _all_or_nothing() as undo:
+                _follow(work, change, undo)
+        for path in leftovers:
+            shutil.rmtree(path)
+        yield work
+
+
+def _remove(work: Path) -> None:
+    with uninterrupted():
         try:
-            for change in models_folder.unrecorded(folder):
-                with _all_or_nothing() as undo:
-                    _follow(work, change, undo)
-            for path in leftovers:
-                shutil.rmtree(path)
-            yield work
-        finally:
-            with uninterrupted():
-                try:
-                    shutil.rmtree(work)
-                except OSError as error:
-                    # What was asked is done, or has its own error; the next one tidies up.
-                    log.warning("%s cannot be removed and stays: %s", work, error)
-    finally:
-        os.close(lock)
+            shutil.rmtree(work)
+        except OSError as error:
+            # What was asked is done, or has its own error; the next one tidies up.
+            log.warning("%s cannot be removed and stays: %s", work, error)
 
 
 def publish(staged: Sequence[Path], stamp: str) -> tuple[Change, list[str]]:
