@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tractor_calibration import conversion, ladder
-from tractor_calibration.parameters import TARGETS, ConvertParameters
+from tractor_calibration.parameters import TARGETS, ConvertParameters, Request
 from tractor_inference import manifest, probes, samples
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import normalize
@@ -265,7 +265,7 @@ CHILDREN = {
 
 def request(models, contract, calibration_dir=None, accept=False, fp16=False, **changes):
     """A request for INT8 when there is a calibration folder, else for FP16."""
-    return conversion.Request(
+    return Request(
         onnx=models / "actor.onnx",
         output=models / "actor.rknn",
         quantize=calibration_dir is not None,

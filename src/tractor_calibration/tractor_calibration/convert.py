@@ -29,7 +29,7 @@ from typing import Any
 from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser
 from tractor_inference.errors import ParameterError
 
-from .parameters import NODE, TARGETS, ConvertParameters
+from .parameters import NODE, TARGETS, ConvertParameters, Request
 
 EXIT_CODES = {
     "onnx": 3, "samples": 4, "toolkit": 5, "gate": 6, "files": 7,
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             from . import conversion
 
-            request = conversion.Request(
+            request = Request(
                 args.onnx, args.output, args.quantize, args.calibration_dir,
                 contract.load(file), params, args.accept_warnings, args.allow_fp16,
             )  # fmt: skip

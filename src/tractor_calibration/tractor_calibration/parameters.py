@@ -1,10 +1,15 @@
-"""Parameters of the commands: their sections of the shared parameter file."""
+"""What the commands are asked: their sections of the shared parameter file, and a conversion."""
 
 from __future__ import annotations
 
 import dataclasses
+import typing
+from pathlib import Path
 
 from tractor_inference.parameters import param
+
+if typing.TYPE_CHECKING:  # it brings numpy, which a command's help does not need
+    from tractor_inference.contract import Contract
 
 NODE = "convert"
 # Platforms that rknn-toolkit2 2.5.0 builds w8a8 for.
@@ -100,3 +105,21 @@ class HarvestParameters:
         "Twist or TwistStamped that drove the rover.", ("cmd_vel_raw", "cmd_vel")
     )
     clock_topics: tuple[str, ...] = param("Clock of a simulation.", ("clock",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to convert: `output` is the .rknn file, `calibration_dir` the folder of samples.
+
+    With `accept_doubts` an INT8 model between pass and fail is promoted, with `allow_fp16` an FP16
+    model when no INT8 model is.
+    """
+
+    onnx: Path
+    output: Path
+    quantize: bool
+    calibration_dir: Path | None
+    contract: Contract
+    parameters: ConvertParameters
+    accept_doubts: bool = False
+    allow_fp16: bool = False

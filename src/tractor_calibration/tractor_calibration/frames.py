@@ -1,0 +1,152 @@
+"""Which samples calibrate a conversion and which judge it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tractor_inference import drift, manifest, samples
+from tractor_inference.contract import Contract
+from tractor_inference.errors import SampleError
+from tractor_inference.samples import POOR_SAMPLES, Sample
+
+from . import dataset, selection, validation
+from .parameters import Request
+
+log = logging.getLogger(__name__)
+
+SYNTHETIC_FRAMES = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """Files that may calibrate, frames that validate and where from; `about` is for readers."""
+
+    pool: tuple[Path, ...]
+    validation: tuple[Sample, ...]
+    source: str
+    about: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def find(request: Request) -> Frames:
+    """Check the samples and split them into a calibration pool and validation frames.
+
+    Raises:
+        SampleError: there are not enough usable ones; names those that are not usable.
+    """
+    folder, params = request.calibration_dir, request.parameters
+    if folder is None:
+        if request.quantize:
+            raise SampleError(
+                "No calibration samples found: --quantize needs --calibration-dir DIR with the "
+                "calib_*.npz files that the rover saves while it drives"
+            )
+        return Frames(
+            (), tuple(validation.synthetic_frames(request.contract, SYNTHETIC_FRAMES)),
+            "synthetic frames", dict(found=0, usable=0, rejected=[]),
+            ("no samples were given: validated on synthetic frames drawn from the contract",),
+        )  # fmt: skip
+    checked = dataset.check_folder(folder, request.contract)
+    _require_enough(request, checked)
+    for reason in checked.rejected:
+        log.warning("sample excluded: %s", reason)
+    usable, found = len(checked.files), len(checked.files) + len(checked.rejected)
+    notes = []
+    if checked.rejected:
+        notes.append(f"{found - usable} of {found} samples excluded, as they were not usable")
+    about = dict(found=found, usable=usable, rejected=list(checked.rejected))
+
+    pool: list[int] = []
+    held_out: list[int] = []
+    if not request.quantize:
+        notes.append("without --quantize the samples validate the model and calibrate nothing")
+    else:
+        if usable < POOR_SAMPLES:
+            notes.append(f"{usable} usable samples are poor calibration; collect at least 100")
+        wanted = max(manifest.LEAST_PROBES, int(usable * params.held_out_share))
+        wanted = min(params.held_out_frames, wanted, usable)
+        pool, held_out = selection.hold_out(checked.stamps_ns, wanted, params.held_out_separation_s)
+        if len(pool) < params.min_samples:
+            pool, held_out = list(range(usable)), []
+            notes.append("too few samples to hold any out: validated on those that may calibrate")
+        about["pool"] = len(pool)
+    spread = np.linspace(0, usable - 1, min(usable, params.held_out_frames))
+    judges = held_out or spread.round().astype(int).tolist()
+    return Frames(
+        pool=tuple(checked.files[i] for i in pool),
+        validation=tuple(samples.read(checked.files[i], request.contract) for i in judges),
+        source="held-out samples" if held_out else "samples",
+        about=about,
+        notes=tuple(notes),
+    )
+
+
+def choose(
+    request: Request, onnx: bytes, pool: Sequence[Path]
+) -> tuple[tuple[Path, ...], dict[str, list[float]]]:
+    """Choose files whose activations cover those of the whole pool; none when there is no pool.
+
+    Returns:
+        The files in the order of choice, and {feature: [lowest, highest]} of the whole pool.
+
+    Raises:
+        ModelError: the network cannot be run, or computes NaN or Inf inside.
+    """
+    if not pool:
+        return (), {}
+    seen = []
+
+    def frames() -> Iterator[Sample]:
+        for file in pool:
+            frame = samples.read(file, request.contract)
+            seen.append(drift.features(frame.bev, frame.proprio))
+            yield frame
+
+    extremes = selection.activation_ranges(
+        onnx, request.contract, frames(), request.parameters.target
+    )
+    files = tuple(pool[i] for i in selection.by_coverage(*extremes, len(pool)))
+    return files, drift.ranges_of(seen, request.contract)
+
+
+def require_obstacles(contract: Contract, frames: Frames) -> None:
+    """Refuse a pool in which a channel of the grid is always empty: on it every gate would pass.
+
+    Raises:
+        SampleError: names the channels.
+    """
+    names = contract.grid_channels if frames.pool else ()
+    empty = [name for name in names if frames.about["ranges"][f"{name} occupancy"][1] == 0.0]
+    if empty:
+        raise SampleError(
+            f"in all {len(frames.pool)} samples the grid's channel {' and '.join(empty)} is empty: "
+            "expected obstacles, or the model is calibrated for a rover that sees none; look at "
+            "the sensor's topic and mounting, and collect samples again"
+        )
+
+
+def _require_enough(request: Request, checked: dataset.CheckedFolder) -> None:
+    least = request.parameters.min_samples if request.quantize else manifest.LEAST_PROBES
+    usable, rejected = len(checked.files), len(checked.rejected)
+    if usable >= least:
+        return
+    heading = "Too few calibration samples" if usable else "No calibration samples found"
+    shown = list(checked.rejected[:20])
+    if rejected > len(shown):
+        shown.append(f"and {rejected - len(shown)} more")
+    raise SampleError(
+        "\n  - ".join(
+            [
+                f"{heading} in {request.calibration_dir}: expected at least {least} usable .npz "
+                f"files, found {usable} of {usable + rejected}; let the rover drive for a few "
+                "minutes (./start_sac_rover.sh) to collect about 100",
+                *shown,
+            ]
+        )
+    )
