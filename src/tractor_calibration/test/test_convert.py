@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import snapshot
 
 from tractor_calibration import conversion, ladder
 from tractor_calibration.parameters import TARGETS, ConvertParameters, Request
@@ -29,15 +30,6 @@ def run(*arguments, command=COMMAND):
     return subprocess.run(
         [*map(str, command), *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
-
-
-def snapshot(folder):
-    """Every path below a folder with its content, or its target when it is a link."""
-    return {
-        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink()
-        else path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }  # fmt: skip
 
 
 def spoil(folder, **changes):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from folders import snapshot
 
 from tractor_calibration import models as command
 from tractor_calibration import promotion
@@ -19,15 +20,6 @@ FIRST, OTHER, SECOND = (
     "other.20250102T000000Z",
     "actor.20250103T000000Z",
 )
-
-
-def snapshot(folder):
-    """Every path below a folder with its content, or its target when it is a link."""
-    return {
-        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink()
-        else path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }  # fmt: skip
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from folders import snapshot
 
 from tractor_calibration import models, models_folder, promotion
 from tractor_calibration.models_folder import Change
@@ -27,15 +28,6 @@ NEW = "actor.20250104T000000Z"
 # The older model of the fixture `models` gets this time.
 OLDER_NS = 1_700_000_000_000_000_000
 OLDER = "20231114T221320Z"
-
-
-def snapshot(folder):
-    """Every path below a folder with its content, or its target when it is a link."""
-    return {
-        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink()
-        else path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }  # fmt: skip
 
 
 def drives(folder):
