@@ -507,8 +507,7 @@ def test_a_killed_converter_leaves_the_old_model_and_no_process(models, calibrat
             process.wait(moment * whole_s)
         process.kill()
         process.communicate(timeout=30)
-        found = manifest.read(models / "remote_trained.rknn")
-        manifest.check(found, manifest.real_path(models / "remote_trained.rknn"), contract)
+        _, found, _ = manifest.load(models / "remote_trained.rknn", contract)
         after = {k: v for k, v in snapshot(models).items() if not k.startswith(".convert-")}
         # Killed before the promotion or after it; never in between.
         assert after == before or found.created != old.created
@@ -569,8 +568,7 @@ def test_fp16(models, contract):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("FP16 model for rk3588")
     assert "synthetic frames" in done.stdout
-    found = manifest.read(models / "remote_trained.rknn")
-    manifest.check(found, models / "remote_trained.rknn", contract)
+    _, found, _ = manifest.load(models / "remote_trained.rknn", contract)
     assert (found.model.precision, found.calibration.samples) == ("fp16", ())
     assert found.calibration.ranges == {}
     assert found.validation["fp16"]["mae"] < 0.001
@@ -598,8 +596,7 @@ def test_int8_in_folders_with_a_space(models, calibration_dir, tmp_path, contrac
     assert len(result["kept"]) == 1
     place = models / "versions" / result["version"]
 
-    found = manifest.read(models / "remote_trained.rknn")
-    manifest.check(found, models / "remote_trained.rknn", contract)
+    _, found, _ = manifest.load(models / "remote_trained.rknn", contract)
     assert found.model.file == "actor_int8.rknn"
     assert manifest.sha256_file(place / found.onnx.file) == found.onnx.sha256
     folder = (place / found.calibration.folder).resolve()

@@ -258,18 +258,18 @@ def _link_away(place, name):
 
 
 BROKEN = {
-    "tampered": (_append_byte, ModelError, "expected sha256"),
+    "tampered": (_append_byte, ModelError, "bytes as its manifest says"),
     "no model": (lambda p: (p / "actor.rknn").unlink(), ModelError, "expected an .rknn file"),
     "no manifest": (lambda p: (p / "actor.json").unlink(), ModelError, "expected the manifest"),
     "size": (
         lambda p: edit(p, lambda r: r["model"].update(bytes=7)),
         ModelError,
-        "expected actor.rknn of 7 bytes",
+        "expected 7 bytes as its manifest says",
     ),
     "of another name": (
         lambda p: edit(p, lambda r: r["model"].update(file="other.rknn")),
         ModelError,
-        "expected other.rknn of 5 bytes",
+        "expected other.rknn as its manifest says",
     ),
     "schema": (lambda p: edit(p, lambda r: r.update(schema=0)), ModelError, "expected schema"),
     "contract": (

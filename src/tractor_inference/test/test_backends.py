@@ -269,7 +269,7 @@ def test_damaged_and_missing_onnx_files_are_refused(tmp_path, actor_onnx, contra
             open_backend("onnx", path, contract)
     path.unlink()
     path.mkdir()
-    with pytest.raises(ModelError, match="Is a directory"):
+    with pytest.raises(ModelError, match="expected a regular file, found a folder"):
         open_backend("onnx", path, contract)
     fifo = tmp_path / "pipe.onnx"
     os.mkfifo(fifo)
@@ -404,7 +404,7 @@ def test_a_machine_without_an_npu_is_told_what_it_lacks(open_on_board, board, mo
     with pytest.raises(ModelError) as caught:
         open_on_board()
     for text in (
-        "init_runtime: expected 0, found -1",
+        "init_runtime with NPU_CORE_AUTO: expected 0, found -1",
         "librknnrt of unknown version",
         "model built by rknn-toolkit2 2.5.0 for rk3588",
         "missing here: /nonexistent/npu: no driver",
@@ -419,6 +419,53 @@ def test_an_older_runtime_is_told_to_be_replaced(open_on_board, board, monkeypat
     monkeypatch.setattr(rknn, "NEEDED_FILES", {})
     with pytest.raises(ModelError, match=r"install librknnrt 2\.5\.0 or later"):
         open_on_board()
+
+
+def test_the_npu_cores_are_those_that_were_asked_for(board, board_model, contract):
+    for core_mask, asked in (("auto", 0), ("0", 1), ("1", 2), ("2", 4), ("0_1", 3), ("0_1_2", 7)):
+        open_backend("rknn", board_model, contract, core_mask).close()
+        assert board.core_mask == asked
+    with pytest.raises(ParameterError, match=r"expected one of auto, 0, .* found '1_2'"):
+        open_backend("rknn", board_model, contract, "1_2")
+
+
+def test_cores_that_the_board_refuses_are_named(board, board_model, contract, monkeypatch):
+    board.init_code = -1
+    monkeypatch.setattr(rknn, "NEEDED_FILES", {})
+    with pytest.raises(ModelError, match="init_runtime with NPU_CORE_0_1: expected 0, found -1"):
+        open_backend("rknn", board_model, contract, "0_1")
+    with pytest.raises(ModelError, match="needs npu_core_mask auto"):
+        open_backend("rknn", board_model, contract, "0_1")
+
+
+@pytest.mark.parametrize(
+    ("names", "platforms", "fits"),
+    [
+        (b"radxa,rock-5b\0rockchip,rk3588\0", ("RK3588",), True),
+        (b"radxa,rock-5a\0rockchip,rk3588s\0", ("RK3588",), True),
+        (b"radxa,rock-3a\0rockchip,rk3568\0", ("RK3588", "RK3566", "RK3568"), True),
+        (b"pine64,quartz64-a\0rockchip,rk3566\0", ("RK3588",), False),
+        (b"armsom,sige5\0rockchip,rk3576\0", ("RK3588",), False),
+        (b"raspberrypi,5-model-b\0brcm,bcm2712\0", ("RK3588",), False),
+    ],
+)
+def test_a_model_for_another_machine_is_refused_by_name(
+    open_on_board, board, tmp_path, monkeypatch, names, platforms, fits
+):
+    tree = tmp_path / "compatible"
+    tree.write_bytes(names)
+    monkeypatch.setattr(rknn, "DEVICE_TREE", tree)
+    board.platforms = platforms
+    if fits:
+        open_on_board().close()
+        return
+    with pytest.raises(ModelError) as caught:
+        open_on_board()
+    machine = names.decode().strip("\0").replace("\0", ", ")
+    assert f"expected a model for this machine, {machine}, found one for rk3588" in str(
+        caught.value
+    )
+    assert board.released == 1
 
 
 def test_other_failures_to_open_release_the_board(open_on_board, board):
@@ -508,7 +555,7 @@ def copied_model(int8_model, tmp_path):
 
 @pytest.mark.toolkit
 def test_two_openings_of_a_model_answer_alike(simulator, copied_model, contract, observations):
-    link = copied_model.parent.parent / "remote_trained.rknn"
+    link = copied_model.parent / "remote_trained.rknn"
     link.symlink_to(copied_model)
     again = open_backend("rknn_sim", link, contract)
     for bev, proprio in observations:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tractor_inference import manifest
+from tractor_inference import manifest, model_file
 from tractor_inference.errors import ContractError, ModelError
 
 
@@ -43,15 +43,29 @@ def test_round_trip(model):
 
 
 def test_a_link_leads_to_the_manifest_of_the_real_file(model, tmp_path):
-    (tmp_path / "links").mkdir()
-    link = tmp_path / "links" / "remote_trained.rknn"
+    version = tmp_path / "versions" / "actor.1"
+    version.mkdir(parents=True)
+    for file in (model, manifest.path_of(model)):
+        file.rename(version / file.name)
+    link = tmp_path / "remote_trained.rknn"
+    link.symlink_to("versions/actor.1/actor.rknn")
+    assert manifest.path_of(link) == version / "actor.json"
+    assert manifest.read(link) == manifest.read(version / "actor.rknn")
+
+
+def test_a_link_out_of_its_folder_is_refused(model, tmp_path, contract):
+    (tmp_path / "models").mkdir()
+    link = tmp_path / "models" / "remote_trained.rknn"
     link.symlink_to("../actor.rknn")
-    assert manifest.path_of(link) == tmp_path / "actor.json"
-    assert manifest.read(link) == manifest.read(model)
+    for read in (manifest.read, lambda path: manifest.load(path, contract)):
+        with pytest.raises(ModelError, match=f"found a link to {model}"):
+            read(link)
 
 
-def test_check_returns_the_bytes_it_checked(model, contract):
-    assert manifest.check(manifest.read(model), model, contract) == b"model"
+def test_loading_returns_what_it_checked(model, contract):
+    link = model.parent / "remote_trained.rknn"
+    link.symlink_to(model.name)
+    assert manifest.load(link, contract) == (model, manifest.read(model), b"model")
 
 
 @pytest.mark.parametrize(
@@ -78,15 +92,40 @@ def test_a_changed_model_is_refused_with_both_digests(model, contract):
     record = manifest.read(model)
     model.write_bytes(b"other")
     with pytest.raises(ModelError) as caught:
-        manifest.check(record, model, contract)
+        manifest.load(model, contract)
     assert record.model.sha256 in str(caught.value)
     assert manifest.sha256_file(model) in str(caught.value)
+
+
+def test_a_model_that_was_cut_off_is_refused_with_both_sizes(model, contract):
+    model.write_bytes(b"mod")
+    with pytest.raises(ModelError, match=r"expected 5 bytes as its manifest says, found 3"):
+        manifest.load(model, contract)
+
+
+def test_a_model_replaced_between_the_two_reads_is_read_again(model, contract, monkeypatch):
+    """Its manifest is read first; then both are replaced, as by hand or by an older converter."""
+    reads = []
+    read = model_file.ModelFolder.read
+
+    def read_then_replace(folder, path):
+        data = read(folder, path)
+        reads.append(path.name)
+        if len(reads) == 1:
+            model.write_bytes(b"newer")
+            edit(model, lambda v: v["model"].update(sha256=manifest.sha256_file(model)))
+        return data
+
+    monkeypatch.setattr(model_file.ModelFolder, "read", read_then_replace)
+    found, record, data = manifest.load(model, contract)
+    assert data == b"newer" and record.model.sha256 == manifest.sha256_file(found)
+    assert reads == ["actor.json", "actor.rknn"] * 2
 
 
 def test_another_contract_is_refused_naming_the_fields(model, contract):
     other = dataclasses.replace(contract, proprio_clip=2.0)
     with pytest.raises(ContractError, match=r"proprio_clip: here 2\.0, there 3\.0") as caught:
-        manifest.check(manifest.read(model), model, other)
+        manifest.load(model, other)
     assert contract.digest in str(caught.value) and other.digest in str(caught.value)
 
 
@@ -201,17 +240,3 @@ def test_measured_nan_is_never_written(model):
     with pytest.raises(ValueError):
         manifest.write(record, manifest.path_of(model))
     assert manifest.path_of(model).read_bytes() == before
-
-
-def test_special_and_oversized_files_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(manifest, "MAX_MODEL_BYTES", 10)
-    (tmp_path / "big").write_bytes(b"x" * 11)
-    (tmp_path / "empty").write_bytes(b"")
-    os.mkfifo(tmp_path / "pipe")
-    for name, message in (
-        ("big", r"1\.\.10 bytes, found 11"),
-        ("empty", "found 0"),
-        ("pipe", "regular file"),
-    ):
-        with pytest.raises(ModelError, match=message):
-            manifest.read_model_bytes(tmp_path / name)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tractor_inference import manifest
+from tractor_inference.backends import CORE_MASKS
 
 pytestmark = [pytest.mark.qemu, pytest.mark.toolkit]
 
@@ -24,7 +25,7 @@ from tractor_inference.backends import open_backend
 from tractor_inference.errors import TractorError
 
 try:
-    open_backend("auto", Path(sys.argv[1]), contract.load(sys.argv[2]))
+    open_backend("auto", Path(sys.argv[1]), contract.load(sys.argv[2]), sys.argv[3])
 except TractorError as error:
     print(f"{type(error).__name__}: {error}")
     sys.exit(3)
@@ -52,10 +53,11 @@ def model(int8_model, tmp_path) -> Path:
 def open_emulated(root, repository, params_file, model):
     """Open the model in the emulated Python, with other system files where a folder is given."""
 
-    def run(system: Path = root) -> subprocess.CompletedProcess:
+    def run(system: Path = root, core_mask: str = "auto") -> subprocess.CompletedProcess:
         path = os.pathsep.join([str(root / "site"), str(repository / "src" / "tractor_inference")])
         command = [root / "usr/bin/qemu-aarch64-static", "-L", system]
-        command += [root / "usr/bin/python-emulated", "-c", OPEN, model, params_file]
+        command += [root / "usr/bin/python-emulated", "-c", OPEN]
+        command += [model, params_file, core_mask]
         return subprocess.run(
             command,
             env={"PYTHONPATH": path, "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
@@ -79,7 +81,7 @@ def test_a_machine_without_an_npu_is_told_everything_it_lacks(open_emulated, mod
     result = open_emulated()
     refused(
         result,
-        f"{model}: init_runtime: expected 0, found -1",
+        f"{model}: init_runtime with NPU_CORE_AUTO: expected 0, found -1",
         "rknn-toolkit-lite2 2.5.0, librknnrt of unknown version",
         "model built by rknn-toolkit2 2.5.0 for rk3588",
         "this machine is an unknown aarch64",
@@ -93,20 +95,46 @@ def test_a_machine_without_an_npu_is_told_everything_it_lacks(open_emulated, mod
     assert "Target platforms supported by this RKNN model" in result.stderr
 
 
-def test_a_board_without_the_runtime_library_is_told_only_that(open_emulated, root, tmp_path):
-    board = tmp_path / "board"
-    (board / "proc/device-tree").mkdir(parents=True)
-    (board / "proc/device-tree/compatible").write_bytes(b"radxa,rock-5b\0rockchip,rk3588\0")
-    (board / "dev/dri").mkdir(parents=True)
-    (board / "dev/dri/renderD129").touch()
-    for name in ("lib", "usr", "etc"):
-        (board / name).symlink_to(root / name)
-    result = open_emulated(board)
+@pytest.fixture
+def make_board(root, tmp_path):
+    """Make system files of a board with an NPU driver and without librknnrt, by its names."""
+
+    def make(*names: str) -> Path:
+        board = tmp_path / "board"
+        (board / "proc/device-tree").mkdir(parents=True)
+        (board / "proc/device-tree/compatible").write_bytes(
+            b"".join(n.encode() + b"\0" for n in names)
+        )
+        (board / "dev/dri").mkdir(parents=True)
+        (board / "dev/dri/renderD129").touch()
+        for name in ("lib", "usr", "etc"):
+            (board / name).symlink_to(root / name)
+        return board
+
+    return make
+
+
+def test_a_board_without_the_runtime_library_is_told_only_that(open_emulated, make_board):
     refused(
-        result,
+        open_emulated(make_board("radxa,rock-5b", "rockchip,rk3588")),
         "this machine is radxa,rock-5b, rockchip,rk3588",
         "missing here: /usr/lib/librknnrt.so: install the vendor's librknnrt. On a PC",
     )
+
+
+def test_a_model_for_another_machine_is_refused_before_the_npu(open_emulated, make_board):
+    refused(
+        open_emulated(make_board("radxa,rock-3a", "rockchip,rk3568")),
+        "expected a model for this machine, radxa,rock-3a, rockchip,rk3568, found one for rk3588",
+    )
+
+
+def test_the_binding_has_the_cores_that_can_be_asked_for(open_emulated):
+    for core_mask in CORE_MASKS:
+        refused(
+            open_emulated(core_mask=core_mask),
+            f"init_runtime with NPU_CORE_{core_mask.upper()}: expected 0, found -1",
+        )
 
 
 @pytest.mark.parametrize("keep_bytes", [300_000, 500])
@@ -114,7 +142,7 @@ def test_a_truncated_model_is_refused_before_the_npu(open_emulated, model, keep_
     model.write_bytes(model.read_bytes()[:keep_bytes])
     path = manifest.path_of(model)
     value = json.loads(path.read_text())
-    value["model"]["sha256"] = manifest.sha256_file(model)
+    value["model"].update(sha256=manifest.sha256_file(model), bytes=model.stat().st_size)
     path.write_text(json.dumps(value))
     refused(open_emulated(), f"{model}: not a readable .rknn file")
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import stat
 import tempfile
 import typing
 from pathlib import Path
@@ -18,14 +17,13 @@ from typing import Any
 
 from .contract import Contract
 from .errors import ModelError, raise_all
+from .model_file import ModelFolder, read_model_bytes, real_path
 
 SCHEMA = 2
 PRECISIONS = ("int8", "fp16")
 ALGORITHMS = {"int8": ("normal", "mmse"), "fp16": ("",)}
 # Fewer probes would hardly tell a wrong layout from a right one.
 LEAST_PROBES = 8
-# An actor is a few megabytes; nothing near this is one.
-MAX_MODEL_BYTES = 256 * 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +134,6 @@ class Manifest:
     schema: int = SCHEMA
 
 
-def real_path(rknn: Path) -> Path:
-    """Return the file a model's path leads to now; a link may be moved at any time."""
-    return Path(os.path.realpath(rknn))
-
-
 def path_of(rknn: Path) -> Path:
     """Return the manifest's path for a model: beside the real file, links followed."""
     return real_path(rknn).with_suffix(".json")
@@ -149,28 +142,6 @@ def path_of(rknn: Path) -> Path:
 def sha256_file(path: Path) -> str:
     """Return the sha256 (hex) of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_model_bytes(path: Path) -> bytes:
-    """Read a model file once; its bytes are then checked and used, whatever happens to the file.
-
-    Raises:
-        ModelError: no regular file, unreadable, empty or far too large.
-    """
-    try:
-        # Non-blocking: opening a named pipe would wait for a writer.
-        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelError(f"{path}: expected a regular file, found a folder or special file")
-            if not 0 < status.st_size <= MAX_MODEL_BYTES:
-                raise ModelError(
-                    f"{path}: expected 1..{MAX_MODEL_BYTES} bytes, found {status.st_size}"
-                )
-            return file.read()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ModelError(f"{path}: cannot be read: {reason}") from error
 
 
 def _parse(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
@@ -206,22 +177,33 @@ def read(rknn: Path) -> Manifest:
     """Read the manifest of a model.
 
     Args:
-        rknn: the .rknn file, or a link to it such as models/remote_trained.rknn.
+        rknn: the .rknn file, or a link to one beneath its folder: models/remote_trained.rknn.
 
     Raises:
         ModelError: the model or its manifest is missing or malformed; lists every problem.
     """
+    with _open(rknn) as folder:
+        return _read(folder)
+
+
+def _open(rknn: Path) -> ModelFolder:
     if not rknn.is_file():
         raise ModelError(f"{rknn}: expected an .rknn file, found none; make it with convert")
-    path = path_of(rknn)
+    return ModelFolder(rknn)
+
+
+def _read(folder: ModelFolder) -> Manifest:
+    path = folder.model.with_suffix(".json")
     try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        value: Any = json.loads(folder.read(path))
+    except ModelError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         raise ModelError(
-            f"{path}: expected the manifest that convert writes beside {real_path(rknn).name}, "
+            f"{path}: expected the manifest that convert writes beside {folder.model.name}, "
             "found none; convert the ONNX actor again"
         ) from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ModelError(f"{path}: not a readable manifest ({error})") from error
     if isinstance(value, dict) and value.get("schema") != SCHEMA:
         raise ModelError(f"{path}: expected schema {SCHEMA}, found {value.get('schema')!r}")
@@ -287,28 +269,51 @@ def read_checked(path: Path, sha256: str) -> bytes:
         ModelError: unreadable, or another digest.
     """
     data = read_model_bytes(path)
+    _require_digest(path, data, sha256)
+    return data
+
+
+def _require_digest(path: Path, data: bytes, sha256: str) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise ModelError(
             f"{path}: expected sha256 {sha256} as its manifest says, found {found}; "
             "the file was changed or replaced, convert the ONNX actor again"
         )
-    return data
 
 
-def check(manifest: Manifest, rknn: Path, contract: Contract) -> bytes:
-    """Check that a model is the one its manifest describes and follows the contract.
+def load(rknn: Path, contract: Contract) -> tuple[Path, Manifest, bytes]:
+    """Read a model with its manifest; check that it is the one described, and its contract.
 
-    Give `read` and `check` the same `real_path`: a link may move between the two.
+    Both are read through one descriptor of the folder that the real file lies in, and once more
+    when they do not fit: one of them may have been replaced between the two reads.
+
+    Args:
+        rknn: the .rknn file, or a link to one beneath its folder: models/remote_trained.rknn.
 
     Returns:
-        The bytes of the model, read once: these are the ones that were checked.
+        The real file, its manifest, and the bytes that were checked: use them, not the file.
 
     Raises:
         ContractError: made for another contract; names both digests and the fields that differ.
-        ModelError: other bytes than the manifest's.
+        ModelError: missing, malformed or outside of the folder; other bytes than the manifest's.
     """
+    try:
+        return _load(rknn, contract)
+    except ModelError:
+        return _load(rknn, contract)
+
+
+def _load(rknn: Path, contract: Contract) -> tuple[Path, Manifest, bytes]:
+    with _open(rknn) as folder:
+        model, record, data = folder.model, _read(folder), folder.read(folder.model)
     contract.require_same(
-        manifest.contract.digest, str(path_of(rknn)), manifest.contract.observation
+        record.contract.digest, str(model.with_suffix(".json")), record.contract.observation
     )
-    return read_checked(rknn, manifest.model.sha256)
+    if len(data) != record.model.bytes:
+        raise ModelError(
+            f"{model}: expected {record.model.bytes} bytes as its manifest says, found "
+            f"{len(data)}; the file was cut off or replaced, convert the ONNX actor again"
+        )
+    _require_digest(model, data, record.model.sha256)
+    return model, record, data

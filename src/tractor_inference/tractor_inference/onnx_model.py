@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .contract import ACTION_OUTPUT, ACTION_SIZE, PROPRIO_INPUT, Contract
 from .errors import ModelError, raise_all
-from .manifest import read_model_bytes
+from .model_file import read_model_bytes
 
 Shape = tuple["int | str", ...]
 Signature = dict[str, tuple[str, Shape]]
@@ -73,16 +73,23 @@ def _describe(values: Signature) -> str:
     return ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in values.items())
 
 
-def inspect(path: Path, contract: Contract) -> OnnxFacts:
+def inspect(
+    path: Path, contract: Contract, read: Callable[[Path], bytes] = read_model_bytes
+) -> OnnxFacts:
     """Read an ONNX file and refuse everything that is not an actor of this contract.
 
     An actor has exactly the inputs `bev` (1, 2, N, N) and `proprio` (1, 6), found by name, and a
     first output `action` (1, 2), all float32 with fixed shapes, and all its weights inside.
 
+    Args:
+        path: the file.
+        contract: names and shapes of the inputs.
+        read: reads the file; the default follows links wherever they lead.
+
     Raises:
         ModelError: unreadable or damaged, or not such an actor; lists expected and found.
     """
-    data = read_model_bytes(path)
+    data = read(path)
     try:
         import onnx
     except ImportError as error:

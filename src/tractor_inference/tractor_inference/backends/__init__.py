@@ -11,10 +11,10 @@ from ..errors import ModelError, ParameterError
 from .base import Backend
 from .fake import FakeBackend
 from .onnx import OnnxBackend
-from .rknn import RknnBackend
+from .rknn import CORE_MASKS, RknnBackend
 from .rknn_sim import RknnSimBackend
 
-__all__ = ["KINDS", "Backend", "open_backend"]
+__all__ = ["CORE_MASKS", "KINDS", "Backend", "open_backend"]
 
 log = logging.getLogger(__name__)
 
@@ -48,21 +48,26 @@ def _choose(model: Path) -> str:
     return "rknn"
 
 
-def open_backend(kind: str, model: Path, contract: Contract) -> Backend:
+def open_backend(kind: str, model: Path, contract: Contract, core_mask: str = "auto") -> Backend:
     """Open a model.
 
     Args:
         kind: one of KINDS; `auto` picks by suffix and machine, and logs what it picked.
         model: .onnx or .rknn file, or a link to one; `fake` does not read it.
         contract: what the model must follow.
+        core_mask: the cores of the NPU, one of CORE_MASKS; only `rknn` has such.
 
     Raises:
-        ParameterError: no such backend.
+        ParameterError: no such backend, or no such cores.
         ModelError: the model cannot be opened; no other backend is tried.
         ContractError: the model was made for another contract.
     """
     if kind not in KINDS:
         raise ParameterError(f"backend: expected one of {', '.join(KINDS)}, found {kind!r}")
+    if core_mask not in CORE_MASKS:
+        raise ParameterError(
+            f"core_mask: expected one of {', '.join(CORE_MASKS)}, found {core_mask!r}"
+        )
     if kind == "fake":
         log.warning("backend fake: no model drives, %s is not read", model)
         return FakeBackend(contract)
@@ -75,4 +80,6 @@ def open_backend(kind: str, model: Path, contract: Contract) -> Backend:
             f"{model}: expected a {suffix} file for backend {kind}, found suffix "
             f"{model.suffix!r}; {remedy}"
         )
+    if backend is RknnBackend:
+        return RknnBackend(model, contract, core_mask)
     return backend(model, contract)

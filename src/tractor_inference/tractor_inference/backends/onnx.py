@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import onnx_model
+from .. import model_file, onnx_model
 from ..contract import ACTION_OUTPUT, BEV_INPUT, PROPRIO_INPUT, Contract
 from .base import Backend
 
@@ -24,10 +24,11 @@ class OnnxBackend(Backend):
         """Open a model.
 
         Raises:
-            ModelError: onnx or onnxruntime is missing, or the file is not such an actor.
+            ModelError: onnx or onnxruntime is missing, or the file is not such an actor, or lies
+                outside of the folder that the path lies in.
         """
         super().__init__(contract)
-        facts = onnx_model.inspect(model, contract)
+        facts = onnx_model.inspect(model, contract, model_file.read_beneath)
         self.digest = facts.sha256
         self._session = onnx_model.open_session(facts.data, str(model))
 

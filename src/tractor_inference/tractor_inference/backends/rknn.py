@@ -39,35 +39,36 @@ NEEDED_FILES = {
     Path("/dev/dri/renderD129"): "the kernel has no NPU driver, or the container lacks the device",
     Path("/usr/lib/librknnrt.so"): "install the vendor's librknnrt",
 }
+# The parameter's words for RKNNLite.NPU_CORE_*; auto lets the driver pick an idle core.
+CORE_MASKS = ("auto", "0", "1", "2", "0_1", "0_1_2")
 # inference() leaves about 42 kB in reference cycles a call (users' reports); at 30 Hz this bounds
 # the garbage to some 11 MB.
 COLLECT_EVERY_FRAMES = 256
 
 
 class RknnBackend(Backend):
-    """Runs an .rknn on the NPU, on one core, whichever is idle; it never falls back to the CPU."""
+    """Runs an .rknn on the NPU; it never falls back to the CPU."""
 
     name = "rknn"
 
-    def __init__(self, model: Path, contract: Contract) -> None:
+    def __init__(self, model: Path, contract: Contract, core_mask: str = "auto") -> None:
         """Open a model.
 
         Args:
             model: .rknn with its manifest; read once, the checked bytes are the ones loaded.
             contract: what the model must follow.
+            core_mask: one of CORE_MASKS; only RK3588 and RK3576 have cores to choose from.
 
         Raises:
             ModelError: rknnlite, the runtime library or the NPU is missing or refuses the model.
             ContractError: made for another contract.
         """
         super().__init__(contract)
-        model = manifest.real_path(model)
-        record = manifest.read(model)
+        model, record, data = manifest.load(model, contract)
         self.digest = record.model.sha256
         self.calibrated = record.calibration.ranges
         self.probes = record.probes
         self._build = record.build
-        data = manifest.check(record, model, contract)
         try:
             from rknnlite.api import RKNNLite
         except ImportError as error:
@@ -80,7 +81,7 @@ class RknnBackend(Backend):
             self._lite = vendor_call(f"{DISTRIBUTION} RKNNLite", RKNNLite)
             try:
                 self._load(model, data, record)
-                self._start(model, record)
+                self._start(model, record, core_mask)
             except BaseException:
                 self._release()
                 raise
@@ -102,11 +103,19 @@ class RknnBackend(Backend):
                 f"{model}: expected a model for {record.model.target} as its manifest says, "
                 f"found one for {', '.join(supported)}; convert the ONNX actor again"
             )
+        # The vendor names chips together that run the same file, such as RK3566 and RK3568.
+        chips = [name.partition(",")[2] for name in _device_tree()]
+        if chips and not any(chip.startswith(tuple(supported)) for chip in chips):
+            raise ModelError(
+                f"{model}: expected a model for this machine, {_machine()}, found one for "
+                f"{', '.join(supported)}; convert the ONNX actor with this machine's target"
+            )
 
-    def _start(self, model: Path, record: Manifest) -> None:
+    def _start(self, model: Path, record: Manifest, core_mask: str) -> None:
         lite = self._lite
+        mask = f"NPU_CORE_{core_mask.upper()}"
         code = vendor_call(
-            f"{model}: init_runtime", lite.init_runtime, core_mask=lite.NPU_CORE_AUTO
+            f"{model}: init_runtime", lite.init_runtime, core_mask=getattr(lite, mask)
         )
         runtime = vendor_call(f"{model}: get_sdk_version", lite.get_sdk_version)
         runtime = " ".join((runtime or "of unknown version, it did not start").split())
@@ -118,15 +127,18 @@ class RknnBackend(Backend):
             log.info("%s: %s", model, versions)
             return
         missing = [f"{path}: {why}" for path, why in NEEDED_FILES.items() if not path.exists()]
-        remedy = (
-            "missing here: " + "; ".join(missing)
-            if missing
-            else "'Invalid RKNN model version' above means a librknnrt older than the toolkit: "
-            f"install librknnrt {record.toolkit.version} or later"
-        )
+        if missing:
+            remedy = "missing here: " + "; ".join(missing)
+        else:
+            remedy = (
+                "'Invalid RKNN model version' above means a librknnrt older than the toolkit: "
+                f"install librknnrt {record.toolkit.version} or later"
+            )
+            if core_mask != "auto":
+                remedy += "; a machine without these cores needs npu_core_mask auto"
         raise ModelError(
-            f"{model}: init_runtime: expected 0, found {code}. {versions}; this machine is "
-            f"{_machine()}; {remedy}. On a PC choose backend rknn_sim"
+            f"{model}: init_runtime with {mask}: expected 0, found {code}. {versions}; this "
+            f"machine is {_machine()}; {remedy}. On a PC choose backend rknn_sim"
         )
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -151,10 +163,14 @@ def _installed_version() -> str:
         return "of unknown version"
 
 
-def _machine() -> str:
-    """Return the device tree's names of this machine, or its architecture."""
+def _device_tree() -> list[str]:
+    """Return this machine's names, for instance radxa,rock-5b and rockchip,rk3588, or none."""
     try:
-        names = DEVICE_TREE.read_bytes().decode(errors="replace").strip("\0").split("\0")
+        names = DEVICE_TREE.read_bytes().decode(errors="replace")
     except OSError:
-        return f"an unknown {os.uname().machine}"
-    return ", ".join(names)
+        return []
+    return [name for name in names.split("\0") if name]
+
+
+def _machine() -> str:
+    return ", ".join(_device_tree()) or f"an unknown {os.uname().machine}"

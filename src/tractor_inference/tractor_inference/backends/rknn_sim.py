@@ -37,13 +37,11 @@ class RknnSimBackend(Backend):
             ContractError: made for another contract.
         """
         super().__init__(contract)
-        model = manifest.real_path(model)
-        record = manifest.read(model)
+        model, record, _ = manifest.load(model, contract)
         self.digest = record.model.sha256
         self.calibrated = record.calibration.ranges
         self.probes = record.probes
         self._build = record.build
-        manifest.check(record, model, contract)
         version = rknn_toolkit.toolkit_version()
         if version != record.toolkit.version:
             raise ModelError(

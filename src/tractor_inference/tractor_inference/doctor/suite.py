@@ -17,7 +17,7 @@ from .. import manifest, onnx_model, parameters, samples
 from .. import robot as robots
 from ..actor_parameters import ActorParameters
 from ..contract import Contract
-from ..errors import ModelError, ParameterError, SampleError, TractorError
+from ..errors import ParameterError, SampleError, TractorError
 from ..fusion import BuilderParameters
 from ..guard import GuardParameters
 from ..manifest import Manifest
@@ -118,17 +118,7 @@ def target(host: Host, suite: Suite) -> list[Line]:
 
 def _check_model(model: Path, contract: Contract) -> Manifest:
     """Return the manifest of a model whose bytes and contract are as it says."""
-    real = manifest.real_path(model)
-    beside = manifest.path_of(real)
-    if beside.exists() and not beside.is_file():
-        raise ModelError(f"{beside}: expected a file, found a folder or special file")
-    record = manifest.read(real)
-    size = len(manifest.check(record, real, contract))
-    if size != record.model.bytes:
-        raise ModelError(
-            f"{real}: expected {record.model.bytes} bytes as its manifest says, found {size}"
-        )
-    return record
+    return manifest.load(model, contract)[1]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -13,7 +13,13 @@ from collections import OrderedDict
 import numpy as np
 
 board = types.SimpleNamespace(
-    load_code=0, init_code=0, platforms=("RK3588",), outputs=None, released=0, raising=()
+    load_code=0,
+    init_code=0,
+    core_mask=None,
+    platforms=("RK3588",),
+    outputs=None,
+    released=0,
+    raising=(),
 )
 
 
@@ -64,6 +70,7 @@ class RKNNLite:
 
         if self.rknn_data is None or core_mask not in (0, 1, 2, 3, 4, 7, 0xFFFF):
             return -1
+        board.core_mask = core_mask
         if board.init_code == 0:
             os.write(1, b"I RKNN: librknnrt version\n")
             self.rknn_runtime = onnxruntime.InferenceSession(
