@@ -31,7 +31,7 @@ def script(frame):
     }[fault]
 
 
-def open_backend(kind, model, contract):
+def open_backend(kind, model, contract, core_mask):
     global opened
     opened += 1
     print(f"opened {opened} times", flush=True)

@@ -29,6 +29,13 @@ def test_the_last_action_is_the_one_that_was_sent():
     assert ours.step(EMPTY, 2.0, 0.0, 0.0, 0.0).proprio[1:3].tolist() == [0.0, 0.0]
 
 
+def test_a_model_that_takes_over_knows_the_last_action_that_was_sent():
+    old, new = policy((0.5, -0.5)), policy((0.1, 0.1))
+    old.sent(old.step(EMPTY, 2.0, 0.0, 0.0, 0.0))
+    new.take_over(old)
+    assert new.step(EMPTY, 2.0, 0.0, 0.0, 0.0).proprio[1:3].tolist() == [0.5, -0.5]
+
+
 def test_velocity_follows_the_tracks():
     decision = policy((1.0, 0.0)).step(EMPTY, 2.0, 0.0, 0.0, 0.0)
     assert decision.velocity == pytest.approx((0.09, -0.5))

@@ -61,6 +61,10 @@ class Policy:
         """Note that a decision was sent: its action is the last one for the next observation."""
         self._previous_action = decision.action
 
+    def take_over(self, other: Policy) -> None:
+        """Go on where another policy is: the rover's last action is its."""
+        self._previous_action = other._previous_action
+
     def step(
         self,
         bev: NDArray[np.float32],
@@ -86,8 +90,21 @@ class Policy:
         normalised = normalize(self.contract, raw)
         for i in np.flatnonzero(np.abs(normalised) >= self.contract.proprio_clip):
             self.clipped[self.contract.proprio_names[i]] += 1
-        action = checked_action(self.backend.infer(bev[None], normalised[None]))
+        action = self.answer(bev, raw)
         return Decision(action_to_velocity(action, self.contract, self.robot), action, raw)
+
+    def answer(self, bev: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the action (2,) to a recorded observation; nothing is noted.
+
+        Args:
+            bev: (2, cells, cells) float32 in [0, 1].
+            raw: (6,) float32 raw proprioception.
+
+        Raises:
+            ModelError: the backend failed or its answer is no action.
+        """
+        normalised = normalize(self.contract, raw)
+        return checked_action(self.backend.infer(bev[None], normalised[None]))
 
     def warm_up(self) -> None:
         """Prove the backend on its golden probes, and infer once on an empty grid.

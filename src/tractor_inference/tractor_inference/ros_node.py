@@ -29,6 +29,7 @@ from rcl_interfaces.msg import (
     SetParametersResult,
 )
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
@@ -235,6 +236,7 @@ class ManagedNode(SuiteNode, LifecycleNode):
         self._tf: TfMounting | None = None
         self._mounted: dict[str, str] = {}
         self._interfaces: list[Callable[[], Any]] = []
+        self._service_group = ReentrantCallbackGroup()
         self._retry_delay_s = RETRY_DELAY_S
         self._retry: Any = None
 
@@ -259,8 +261,11 @@ class ManagedNode(SuiteNode, LifecycleNode):
         return publisher
 
     def serve(self, kind: type, name: str, callback: Callable) -> None:
-        """Offer a service."""
-        service = self.create_service(kind, name, callback, qos_profile=SERVICE_QOS)
+        """Offer a service; its callback may be a coroutine, which sensors do not wait for."""
+        # In the node's own group rclpy would run nothing else until the coroutine has ended.
+        service = self.create_service(
+            kind, name, callback, qos_profile=SERVICE_QOS, callback_group=self._service_group
+        )
         self._interfaces.append(partial(self.destroy_service, service))
 
     def receive(

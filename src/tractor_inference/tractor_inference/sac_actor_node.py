@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from rclpy.task import Future as RosFuture
 from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
-from . import messages, proprio
+from . import messages, model_file, proprio
 from .actor_parameters import ActorParameters
 from .backends import open_backend
 from .drift import DriftWatch
@@ -42,6 +42,7 @@ from .ros_node import (
 )
 from .sampler import ENOUGH_IN_REGION, Sampler
 from .samples import Sample
+from .trial import TRIAL_FRAMES, ModelWatch, Trial
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ FAILURES_BEFORE_REOPEN = 3
 LATENCIES_KEPT = 3000
 # Opening takes seconds where the toolkit's simulator is built; longer is a driver that hangs.
 OPEN_LIMIT_S = 120.0
+# A model is taken after one to two of these: what is still being written is not.
+WATCH_PERIOD_S = 1.0
 WARN_AFTER_S, ERROR_AFTER_S = 2.0, 10.0
 EXIT_HUNG = 70
 
@@ -66,6 +69,14 @@ class SacActorNode(ManagedNode):
         super().__init__("sac_actor", ActorParameters, inputs=("bev", "scan", "odom"))
         self._direct = direct
         self._policy: Policy | None = None
+        # Of the policy, while it is on trial; both are replaced under both locks.
+        self._trial: Trial | None = None
+        self._model_watch = ModelWatch()
+        self._unwatched = threading.Event()
+        # Digests; the watch does not take them again.
+        self._rolled_back: set[str] = set()
+        # Why the last model that was to take over does not drive.
+        self._refusal: str | None = None
         self._sampler: Sampler | None = None
         self._latest: tuple[Sample, float] | None = None
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -91,7 +102,10 @@ class SacActorNode(ManagedNode):
     def set_up(self) -> None:
         """Open and warm up the model, start the sampler, create the interfaces."""
         own: ActorParameters = self.parameters
-        self._policy = self._wait_for(_in_background(self._open_policy), OPEN_LIMIT_S)
+        policy = self._wait_for(_in_background(self._open_policy), OPEN_LIMIT_S)
+        with self._policy_lock, self._publish_lock:
+            self._replace(policy)
+        self._say_driving(policy)
         self._sampler = Sampler(own, self.contract)
         kind = command_type(own.enable_stamped_cmd_vel)
         self._publisher = self.advertise(kind, "cmd_vel_raw", COMMAND_QOS)
@@ -101,16 +115,21 @@ class SacActorNode(ManagedNode):
             self.subscribe(Image, "bev", self._on_bev)
         self.serve(Trigger, "calibration/snapshot", self._service(self._snapshot))
         self.serve(Trigger, "~/reload_model", self._service(lambda: _in_background(self._reload)))
+        if own.watch_model:
+            self._unwatched = threading.Event()
+            arguments = (self._unwatched,)
+            threading.Thread(target=self._watch_model, args=arguments, daemon=True).start()
 
     def release(self) -> None:
         """Close the model and write queued samples."""
+        self._unwatched.set()
         self._latest = None
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
-        policy, self._policy = self._policy, None
-        if policy is not None:
-            policy.backend.close()
+        with self._policy_lock, self._publish_lock:
+            retired = self._replace(None)
+        _close(retired)
 
     def on_activate(self, state: Any) -> Any:
         """Start the watchdog, then drive."""
@@ -143,14 +162,15 @@ class SacActorNode(ManagedNode):
 
     def _open_policy(self) -> Policy:
         own: ActorParameters = self.parameters
-        backend = open_backend(own.backend, Path(own.model), self.contract)
+        # Before it is read: what changes meanwhile is seen later.
+        self._model_watch.opening(model_file.stamp(Path(own.model)))
+        backend = open_backend(own.backend, Path(own.model), self.contract, own.npu_core_mask)
         policy = Policy(self.contract, self.robot, backend)
         try:
             policy.warm_up()
         except BaseException:
             backend.close()
             raise
-        self.get_logger().info(f"driving with {backend.name}: {own.model}")
         return policy
 
     # Inputs
@@ -193,8 +213,15 @@ class SacActorNode(ManagedNode):
         """Infer and drive, then offer the frame as a sample."""
         if self._problem(steady_s()) is not None:
             return
-        decision = self._infer(bev)
-        if decision is None or not self._drive(decision, stamp):
+        started_s = steady_s()
+        decision, trial = self._infer(bev)
+        if decision is None:
+            return
+        took_s = steady_s() - started_s
+        driven = self._drive(decision, stamp)
+        if trial is not None:
+            self._judge(trial, bev, decision, took_s)
+        if not driven:
             return
         stamp_ns = messages.stamp_ns(stamp)
         self._latencies_ms.append((self.get_clock().now().nanoseconds - stamp_ns) * 1e-6)
@@ -218,23 +245,32 @@ class SacActorNode(ManagedNode):
     def _to_bev(self, message: Image) -> np.ndarray:
         return messages.bev_from_message(message, self.contract)
 
-    def _infer(self, bev: np.ndarray) -> Decision | None:
-        """Return the decision, or stop at once; after failures in a row open the model anew."""
+    def _infer(self, bev: np.ndarray) -> tuple[Decision | None, Trial | None]:
+        """Return the decision and the trial it counts for, or stop at once.
+
+        A failure rolls a model on trial back; failures in a row open the model anew.
+        """
+        trial: Trial | None = None
         self._inferring_since_s = steady_s()
         try:
             with self._policy_lock:
                 if self._policy is None:
-                    return None
+                    return None, None
+                trial = self._trial
                 decision = self._policy.step(bev, *self._scan_features, *self._twist)
         except Exception as error:  # a vendor library may raise anything; the rover must stop
             self._failures += 1
             self._stop(f"inference failed: {error}")
-            self._reopen_when_due()
-            return None
+            refusal = trial.failed(error) if trial is not None else None
+            if trial is not None and refusal is not None:
+                self._roll_back(trial, refusal)
+            else:
+                self._reopen_when_due()
+            return None, None
         finally:
             self._inferring_since_s = None
         self._failures = 0
-        return decision
+        return decision, trial
 
     def _drive(self, decision: Decision, stamp: Any) -> bool:
         """Publish a decision unless a reason to stop came up while it was made."""
@@ -248,6 +284,56 @@ class SacActorNode(ManagedNode):
                 self.get_logger().info("driving")
             self._stop_reason = None
             return True
+
+    # A new model's trial
+
+    def _replace(self, policy: Policy | None, before: Policy | None = None) -> set[Policy]:
+        """Let a policy drive, on trial if there is one before; needs both locks.
+
+        Returns:
+            Those that are not needed any more and are to be closed.
+        """
+        held = {self._policy, self._trial.before if self._trial is not None else None}
+        if policy is not None and self._policy is not None:
+            policy.take_over(self._policy)
+        budget_s = self.parameters.inference_budget_s
+        self._trial = Trial(policy, before, budget_s) if policy and before else None
+        self._policy = policy
+        return {old for old in held - {policy, before} if old is not None}
+
+    def _judge(self, trial: Trial, bev: np.ndarray, decision: Decision, took_s: float) -> None:
+        """Roll a new model back when it misbehaves; close the one before when it does not."""
+        self._inferring_since_s = steady_s()
+        try:
+            with self._policy_lock:
+                if self._trial is not trial:
+                    return
+                refusal = trial.answered(bev, decision, took_s)
+        finally:
+            self._inferring_since_s = None
+        if refusal is not None:
+            self._roll_back(trial, refusal)
+        elif trial.passed and self._end_trial(trial, trial.policy):
+            self.get_logger().info(f"the new model passed its trial of {TRIAL_FRAMES} frames")
+
+    def _roll_back(self, trial: Trial, refusal: str) -> None:
+        """Drive on with the model that drove before, and say so."""
+        if not self._end_trial(trial, trial.before):
+            return
+        refused, kept = trial.policy.backend.digest, trial.before.backend.digest
+        self._failures = 0
+        self._rolled_back.add(refused)
+        self._refusal = f"rolled back: sha256 {refused} to {kept}: {refusal}"
+        self.get_logger().error(f"the new model is {self._refusal}")
+
+    def _end_trial(self, trial: Trial, winner: Policy) -> bool:
+        """Let the winner drive and close the other; False when the trial is over already."""
+        with self._policy_lock, self._publish_lock:
+            if self._trial is not trial:
+                return False
+            retired = self._replace(winner)
+        _in_background(lambda: _close(retired))
+        return True
 
     # Stopping
 
@@ -337,22 +423,60 @@ class SacActorNode(ManagedNode):
             )
         return self._sampler.save(sample)
 
-    def _reload(self) -> str:
-        """Open the model beside the running one, then swap the reference."""
+    def _reload(self, watched: bool = False, on_trial: bool = True) -> str:
+        """Open the model beside the running one, then swap the reference.
+
+        Args:
+            watched: not asked for: a model that drives already or was rolled back is left out.
+            on_trial: keep the running model until the new one has passed its trial.
+        """
         configured = self._sampler
-        fresh = self._open_policy()
-        with self._policy_lock:
-            stale = configured is None or self._sampler is not configured
-            old = self._policy
-            if not stale:
-                self._policy = fresh
-        if stale:
-            fresh.backend.close()
-            raise ModelError("the node was cleaned up while the model was being opened")
+        retired: set[Policy] = set()
+        try:
+            fresh = self._open_policy()
+            retired = {fresh}
+            digest = fresh.backend.digest
+            if watched and digest in self._rolled_back:
+                raise ModelError(f"sha256 {digest} was rolled back before; ~/reload_model takes it")
+            with self._policy_lock, self._publish_lock:
+                if configured is None or self._sampler is not configured:
+                    raise ModelError("the node was cleaned up while the model was being opened")
+                before = self._trial.before if self._trial is not None else self._policy
+                drives = self._policy is not None and digest == self._policy.backend.digest
+                if not (watched and drives):
+                    retired = self._replace(fresh, before if on_trial else None)
+        except Exception as error:
+            self._refusal = f"not taken: {error}"
+            raise
+        finally:
+            _close(retired)
         self._failures = 0
-        if old is not None:
-            old.backend.close()
-        return f"driving with {fresh.backend.name}: {self.parameters.model}"
+        self._refusal = None
+        self._rolled_back.discard(digest)
+        return self._say_driving(fresh)
+
+    def _say_driving(self, policy: Policy) -> str:
+        backend = policy.backend
+        text = f"driving with {backend.name}: {self.parameters.model}"
+        if backend.digest:
+            text += f", sha256 {backend.digest}"
+        self.get_logger().info(text)
+        return text
+
+    def _watch_model(self, unwatched: threading.Event) -> None:
+        """Reload when the model's path leads to something new, until the node is cleaned up."""
+        path = Path(self.parameters.model)
+        while not unwatched.wait(WATCH_PERIOD_S):
+            changed = self._model_watch.changed(model_file.stamp(path))
+            # When it is busy the next look says the same.
+            if not changed or not self._busy.acquire(blocking=False):
+                continue
+            try:
+                self._reload(watched=True)
+            except Exception as error:  # an exception here would end the watch
+                self.get_logger().error(f"{path} has changed, but is not taken: {error}")
+            finally:
+                self._busy.release()
 
     def _reopen_when_due(self) -> None:
         """Open the model anew after failures in a row, in the background, with growing delays."""
@@ -370,7 +494,8 @@ class SacActorNode(ManagedNode):
             if work.exception() is not None:
                 self.get_logger().error(f"cannot open the model anew: {work.exception()}")
 
-        _in_background(self._reload).add_done_callback(finished)
+        work = _in_background(lambda: self._reload(on_trial=False))
+        work.add_done_callback(finished)
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:
         """Return the stop reason, model, rates, ages, latency and samples."""
@@ -379,7 +504,12 @@ class SacActorNode(ManagedNode):
         if policy is not None:
             values["backend"] = policy.backend.name
             values["model sha256"] = policy.backend.digest
+            trial = self._trial
+            if trial is not None:
+                values["model trial"] = f"{trial.frames} of {TRIAL_FRAMES} frames"
             values |= {f"clipped {name}": n for name, n in policy.clipped.items() if n}
+        if self._refusal is not None:
+            values["model refused"] = self._refusal
         values |= self.describe_inputs()
         if sampler is not None:
             values |= {"samples kept": sampler.kept, "samples dropped": sampler.dropped}
@@ -397,6 +527,11 @@ class SacActorNode(ManagedNode):
             p50, p99 = np.percentile(list(self._latencies_ms), [50, 99])
             values |= {"latency p50 ms": f"{p50:.2f}", "latency p99 ms": f"{p99:.2f}"}
         return self.failure or self._stop_reason, values
+
+
+def _close(policies: Iterable[Policy]) -> None:
+    for policy in policies:
+        policy.backend.close()
 
 
 def _in_background(work: Callable[[], T]) -> Future[T]:

@@ -1,0 +1,122 @@
+"""The first seconds of a new model: is it trusted, or does the one before it take over again?
+
+Also: when is there a new model? Both are fed from outside and hold no clock, thread or file.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ContractError
+from .model_file import Stamp
+from .policy import Decision, Policy
+
+log = logging.getLogger(__name__)
+
+# Five seconds at 30 Hz.
+TRIAL_FRAMES = 150
+# A single late answer is the machine's; late ones in a row that add up to the age at which an input
+# stops the rover, as config/sac_rover.yaml has it, are the model's.
+LATE_FRAMES, LATE_S = 3, 0.30
+# One second in which the model before turns by a tenth of its range while the new one does not move
+# by one step of INT8, over [-1, 1]: it does not see. Where nothing moves, nothing is said.
+STILL_FRAMES = 30
+MOVING, STILL = 0.2, 2.0 / 255.0
+
+
+class _Spread:
+    """The widest change of an action (2,) so far."""
+
+    def __init__(self) -> None:
+        self._low = np.full(2, np.inf, np.float32)
+        self._high = -self._low
+
+    def add(self, action: NDArray[np.float32]) -> float:
+        self._low = np.minimum(self._low, action)
+        self._high = np.maximum(self._high, action)
+        return float((self._high - self._low).max())
+
+
+class Trial:
+    """Judges a model that took over, frame by frame; the one before stays open meanwhile.
+
+    Args:
+        policy: the model on trial.
+        before: the model that drove, and that drives again when the new one is refused.
+        budget_s: an answer that takes longer is late.
+    """
+
+    def __init__(self, policy: Policy, before: Policy, budget_s: float) -> None:
+        self.policy, self.before = policy, before
+        self.frames = 0
+        self._budget_s = budget_s
+        self._late_frames, self._late_s = 0, 0.0
+        self._spread, self._spread_before = _Spread(), _Spread()
+        self._compared = True
+
+    @property
+    def passed(self) -> bool:
+        """Whether the model is trusted from now on."""
+        return self.frames >= TRIAL_FRAMES
+
+    def failed(self, error: Exception) -> str | None:
+        """Return why a failed frame refuses the model; None: the observation was at fault."""
+        return None if isinstance(error, ContractError) else str(error)
+
+    def answered(self, bev: NDArray[np.float32], decision: Decision, took_s: float) -> str | None:
+        """Return why an answered frame refuses the model, or None.
+
+        As long as the new model's answers are all alike, the one before is asked about the same
+        frames, so this may take as long as an inference.
+
+        Args:
+            bev: (2, cells, cells) float32, the frame.
+            decision: the answer to it.
+            took_s: how long the answer took, s.
+        """
+        self.frames += 1
+        late = took_s > self._budget_s
+        self._late_frames = self._late_frames + 1 if late else 0
+        self._late_s = self._late_s + took_s if late else 0.0
+        if self._late_frames >= LATE_FRAMES and self._late_s >= LATE_S:
+            return (
+                f"expected answers within {1e3 * self._budget_s:.0f} ms, found "
+                f"{self._late_frames} in a row of {1e3 * self._late_s / self._late_frames:.0f} ms"
+            )
+        if not self._compared:
+            return None
+        if self._spread.add(decision.action) >= STILL:
+            self._compared = False
+            return None
+        try:
+            moved = self._spread_before.add(self.before.answer(bev, decision.proprio))
+        except Exception as error:  # a vendor library may raise anything
+            log.warning("the model before cannot be compared with: %s", error)
+            self._compared = False
+            return None
+        if self.frames >= STILL_FRAMES and moved >= MOVING:
+            return (
+                f"expected answers that follow the frames, found {decision.action.tolist()} to all "
+                f"of {self.frames} to which the model before answered up to {moved:.2f} apart"
+            )
+        return None
+
+
+class ModelWatch:
+    """Says when what a model's path leads to has changed, and is no longer being written."""
+
+    def __init__(self) -> None:
+        self._opened: Stamp = ()
+        self._seen: Stamp = ()
+
+    def opening(self, stamp: Stamp) -> None:
+        """Note what is opened now, or tried to."""
+        self._opened = self._seen = stamp
+
+    def changed(self, stamp: Stamp) -> bool:
+        """Return whether the path leads to something new that was the same at the last look."""
+        settled, self._seen = stamp == self._seen, stamp
+        return settled and stamp != self._opened
