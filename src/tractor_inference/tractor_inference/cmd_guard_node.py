@@ -12,6 +12,7 @@ from .guard import Guard, GuardParameters
 from .kinematics import STOP, Velocity
 from .ros_node import (
     COMMAND_QOS,
+    DELIVERY_LIMIT,
     STEADY,
     SuiteNode,
     command_message,
@@ -94,6 +95,7 @@ class CmdGuardNode(SuiteNode, Node):
     def close(self) -> None:
         """Publish a last zero."""
         self._publish(STOP, self.get_clock().now().to_msg())
+        self._publisher.wait_for_all_acked(DELIVERY_LIMIT)
 
 
 def main() -> None:

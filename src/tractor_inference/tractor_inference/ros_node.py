@@ -68,6 +68,8 @@ WARNING_PERIOD_S = 2.0
 # A model or device that cannot be opened is tried again with delays that double up to the second.
 RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 10.0
 EXIT_LIMIT_S = 2.0
+# For the last command to arrive: a publisher that is destroyed at once may take it along.
+DELIVERY_LIMIT = Duration(nanoseconds=200_000_000)
 # Longer than the sampler takes to give up on a disk.
 CLOSE_LIMIT_S = 5.0
 # Set by SIGINT and SIGTERM; whatever waits looks at it.

@@ -31,6 +31,7 @@ from .kinematics import STOP, Velocity
 from .policy import Decision, Policy
 from .ros_node import (
     COMMAND_QOS,
+    DELIVERY_LIMIT,
     ENDING,
     MAX_RETRY_DELAY_S,
     RETRY_DELAY_S,
@@ -147,6 +148,7 @@ class SacActorNode(ManagedNode):
         if self._watchdog is not None:
             self._watchdog.join()
         self._stop(NOT_ACTIVE)
+        self._publisher.wait_for_all_acked(DELIVERY_LIMIT)
         super().halt()
 
     def _wait_for(self, work: Future[Policy], limit_s: float) -> Policy:
