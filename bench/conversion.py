@@ -75,22 +75,23 @@ def whole_process(command: list[str]) -> tuple[float, float]:
     Raises:
         SystemExit: it failed.
     """
-    started_s = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    watched, largest = psutil.Process(process.pid), 0
-    # The output is short: it fits the pipe.
-    while process.poll() is None:
-        resident = 0
-        for one in (watched, *_children(watched)):
-            try:
-                resident += one.memory_info().rss
-            except psutil.Error:  # ended meanwhile
-                continue
-        largest = max(largest, resident)
-        time.sleep(POLL_S)
-    seconds = time.perf_counter() - started_s
-    if process.returncode:
-        raise SystemExit(f"{command} failed:\n{process.communicate()[0]}")
+    with tempfile.TemporaryFile("w+") as log:
+        started_s = time.perf_counter()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        watched, largest = psutil.Process(process.pid), 0
+        while process.poll() is None:
+            resident = 0
+            for one in (watched, *_children(watched)):
+                try:
+                    resident += one.memory_info().rss
+                except psutil.Error:  # ended meanwhile
+                    continue
+            largest = max(largest, resident)
+            time.sleep(POLL_S)
+        seconds = time.perf_counter() - started_s
+        if process.returncode:
+            log.seek(0)
+            raise SystemExit(f"{command} failed:\n{log.read()}")
     return seconds, largest / 1e6
 
 

@@ -35,7 +35,7 @@ MODEL = ROOT / "models" / "sac_actor_reference.onnx"
 FIRST_WORLD, WORLDS, JUDGING_WORLDS = 500_000, 34, 10
 SECONDS, EVERY_TICKS = 24, 30
 KEPT, RANDOM_SIZES, SEEDS = 100, (10, 20, 50, 100), 5
-LIMITS, TARGET = toolkit_child.Limits(600.0, 8000.0), "rk3588"
+LIMITS, TARGET = toolkit_child.Limits(600.0, "", 8000.0), "rk3588"
 
 
 def drive(seed: int) -> list[Sample]:
@@ -79,7 +79,7 @@ def judge(chosen: Sequence[Sample], held_out: Sequence[Sample], contract) -> dic
     onnx = MODEL.read_bytes()
     reference = reference_actions(onnx, contract, held_out)
     job = toolkit_child.Job(
-        onnx, TARGET, contract, {"int8": rknn_toolkit.QUANTIZED}, held_out, reference, chosen
+        onnx, TARGET, contract, held_out, reference, chosen, {"int8": rknn_toolkit.QUANTIZED}
     )
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "work")

@@ -135,6 +135,16 @@ def toolkit_installed(request: pytest.FixtureRequest) -> None:
         pytest.skip("rknn-toolkit2 is not installed")
 
 
+@pytest.fixture(autouse=True)
+def logs_and_reports_of_failures(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let what a failed conversion leaves to be read lie in a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+
+
 @pytest.fixture(scope="session")
 def contract(params_file: Path) -> Contract:
     return contracts.load(params_file)

@@ -163,6 +163,7 @@ class TestRefusals:
         [
             ("fail_max_mae: 0.03", "fail_max_mea: 0.03", "fail_max_mea: unknown parameter"),
             ("fail_max_mae: 0.03", "fail_max_mae: -1.0", "expected at least 0.0, found -1.0"),
+            ("pass_max_mae: 0.015", "pass_max_mae: 0.05", "expected at most fail_max_mae, 0.03"),
             ('target: "rk3588"', 'target: "rk1"', "expected one of ['rk3588'"),
             ("grid_cells: 128", "grid_cells: many", "grid_cells: expected int"),
         ],
@@ -186,6 +187,7 @@ class TestRefusals:
         [
             (["--output", "{models}/actor.onnx"], 2, "ends in .rknn"),
             (["--target", "rk1"], 2, "invalid choice"),
+            (["--accept-warnings"], 2, "need --quantize"),
             (["--output", "{models}/absent/actor.rknn"], 7, "create it first"),
             (["--output", "{models}/remote_trained.rknn"], 7, "choose another name"),
         ],
@@ -231,6 +233,12 @@ CHILDREN = {
         "import os; os.kill(os.getpid(), 9)",
         "died with SIGKILL: the machine may be out",
         "died",
+    ),
+    "exit code": (
+        "import sys, json; json.dump({'builds': {}, 'toolkit': '2', 'python': '3'}, "
+        "open(sys.argv[1] + '/result.json', 'w')); sys.exit(3)",
+        "ended with code 3 and without a complete result",
+        "toolkit",
     ),
     "hang": ("import signal; signal.pause()", "did not finish within 1 s", "slow"),
     "memory": (
@@ -360,6 +368,8 @@ def test_an_int8_model_that_disagrees_on_every_rung(
         conversion.convert(request(models, contract, calibration_dir, accept=True), wrong)
     assert failed.value.stage == "gate"
     text = str(failed.value)
+    assert [a["verdict"] for a in failed.value.details["validation"]["attempts"]].count("fail") == 4
+    assert "judged on 8 frames" in text
     assert "left: mean absolute error: expected at most 0.03, found 0.3" in text
     for rung in ("coverage: fail", "mmse: fail", "normaliser inside: fail", "hybrid: fail"):
         assert rung in text
@@ -386,6 +396,25 @@ def test_the_ladder_ends_where_a_rung_passes(models, contract, calibration_dir, 
     assert len(record.calibration.samples) == result["samples"]["calibration"] > 2
 
 
+def test_the_manifest_names_the_bytes_that_calibrated(models, contract, calibration_dir):
+    # The rover keeps better samples in the same folder while a model is built.
+    child = answering(
+        f"for file in Path({str(calibration_dir)!r}).glob('calib_*.npz'): file.unlink()"
+    )
+    before = {f.name: manifest.sha256_file(f) for f in samples.list_files(calibration_dir)}
+    conversion.convert(request(models, contract, calibration_dir), child)
+    _, record, _ = manifest.load(models / "remote_trained.rknn", contract)
+    assert record.calibration.samples
+    assert all(before[sample.file] == sample.sha256 for sample in record.calibration.samples)
+
+
+def test_among_doubtful_builds_the_plainest_is_taken(models, contract, calibration_dir):
+    child = answering("actions[:, 0] += 0.02 * (name != 'fp16') - 0.001 * (name == 'hybrid')")
+    result = conversion.convert(request(models, contract, calibration_dir, accept=True), child)
+    assert len(result["validation"]["attempts"]) == len(ladder.RUNGS)
+    assert result["validation"]["rung"] == "coverage"
+
+
 def test_a_rung_that_the_toolkit_cannot_build_is_passed_over(models, contract, calibration_dir):
     child = answering(
         "if name == 'mmse': raise SystemExit(3)\n"
@@ -401,6 +430,7 @@ def test_fp16_is_promoted_only_when_it_is_allowed(models, contract, calibration_
     wrong = answering("actions[:, 0] += 0.3 * (name != 'fp16')")
     result = conversion.convert(request(models, contract, calibration_dir, fp16=True), wrong)
     assert result["precision"] == "fp16"
+    assert "INT8 passes" not in (models / "actor.report.html").read_text()
     assert "FP16, because no INT8 build passed" in result["notes"]
     record = manifest.read(models / "remote_trained.rknn")
     assert (record.model.precision, record.calibration.samples) == ("fp16", ())
@@ -630,14 +660,20 @@ def test_an_earlier_version_runs_in_the_simulator(models, calibration_dir, contr
 
 
 @pytest.mark.toolkit
-def test_too_few_to_hold_out_is_said_and_fp16_samples_only_validate(models, calibration_dir):
+def test_too_few_to_hold_out_is_a_doubt_and_fp16_samples_only_validate(models, calibration_dir):
     for file in samples.list_files(calibration_dir)[11:]:
         file.unlink()
-    done = run(models / "actor.onnx", "--quantize", "--calibration-dir", calibration_dir)
+    arguments = (models / "actor.onnx", "--calibration-dir", calibration_dir)
+    done = run(*arguments, "--quantize")
+    # Judged on what it was calibrated with, INT8 passes every gate.
+    assert done.returncode == 11
+    assert "of 11 samples 8 cannot be held out 0.5 s apart from 10 that calibrate" in done.stderr
+    assert "11 usable samples are poor calibration" in done.stderr
+    done = run(*arguments, "--quantize", "--accept-warnings")
     assert done.returncode == 0, done.stderr
-    assert "too few samples to hold any out" in done.stdout
-    assert "11 usable samples are poor calibration" in done.stdout
-    done = run(models / "actor.onnx", "--calibration-dir", calibration_dir)
+    assert "verdict: warn" in done.stdout
+    assert "accepted with doubts: of 11 samples" in done.stdout
+    done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert "without --quantize the samples validate the model" in done.stdout
     assert "validated on 11 samples" in done.stdout

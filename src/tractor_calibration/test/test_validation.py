@@ -67,7 +67,8 @@ def judged(reference, outputs, params=PARAMETERS, quantised=True):
 def test_an_exact_model_never_fails_and_its_figures_are_plain_json(actions):
     verdict = judged(actions, actions)
     assert not verdict.failures
-    assert all("inconclusive" in doubt for doubt in verdict.doubts)
+    assert not verdict.doubts
+    assert all("inconclusive" in remark for remark in verdict.remarks)
     metrics = validation.compare(actions, actions, actions.copy())
     text = json.dumps(metrics.as_json(), allow_nan=False)
     assert json.loads(text)["mae"] == 0.0
@@ -134,11 +135,24 @@ def test_r2_is_a_gate_of_its_own():
     assert [doubt.split(":")[1].strip() for doubt in verdict.doubts] == ["R2"]
 
 
-def test_an_actor_that_hardly_moves_proves_nothing():
+def test_an_actor_that_hardly_moves_is_said_to_prove_little():
     reference = np.stack([np.full(400, 0.5), MANY[:, 1]], axis=1).astype(np.float32)
-    verdict = judged(reference, reference)
-    assert verdict.word == "warn"
-    assert "left: inconclusive" in verdict.doubts[0]
+    verdict = judged(reference, reference + np.float32(0.004))
+    assert verdict.word == "pass"
+    assert [remark.split(",")[0] for remark in verdict.remarks] == ["left: inconclusive"]
+    # What does not hang on how much it moves is judged as ever.
+    assert judged(reference, reference + np.array([0.04, 0.0], np.float32)).word == "fail"
+    assert judged(reference, reference + np.array([0.02, 0.0], np.float32)).word == "warn"
+
+
+def test_one_sign_alone_never_decides():
+    reference = np.stack([np.full(200, 0.01), np.full(200, 0.01)], axis=1).astype(np.float32)
+    reference[:11, 0] = 0.051
+    reference[100:, 1] = 0.6
+    outputs = reference.copy()
+    outputs[0, 0] = -0.001
+    verdict = judged(reference, outputs)
+    assert not any("signs" in doubt for doubt in verdict.doubts)
 
 
 @pytest.mark.parametrize(("error", "word"), [(0.0009, "pass"), (0.0011, "fail")])

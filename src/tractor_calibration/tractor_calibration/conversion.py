@@ -13,25 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from tractor_inference import onnx_model
+from tractor_inference.errors import ModelError, TractorError
 
-from tractor_inference import onnx_model, samples
-from tractor_inference.errors import ModelError, TractorError, raise_all
-from tractor_inference.onnx_model import OnnxFacts
-
-from . import (
-    dataset,
-    ladder,
-    promotion,
-    record,
-    report,
-    toolkit_child,
-    validation,
-)
-from . import frames as frames_module
-from .frames import Frames
+from . import dataset, ladder, promotion, record, report, split, toolkit_child, validation
 from .parameters import Request
+from .split import Frames
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +35,14 @@ _STAGE_OF: dict[type[Exception], str] = {
 class StageError(TractorError):
     """A stage failed.
 
-    `stage` is one of onnx, samples, toolkit, died, slow, large, gate, doubt, files.
+    `stage` is one of onnx, samples, toolkit, died, slow, large, gate, doubt, files; `details` are
+    plain JSON types: what was tried, and the page about it.
     """
 
-    def __init__(self, stage: str, message: str) -> None:
+    def __init__(self, stage: str, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.stage = stage
+        self.details = details or {}
 
 
 class _Stopwatch:
@@ -67,6 +56,8 @@ class _Stopwatch:
         started = time.perf_counter()
         try:
             yield
+        except StageError:
+            raise
         except (TractorError, OSError) as error:
             raise StageError(_STAGE_OF.get(type(error), name), str(error)) from error
         finally:
@@ -96,41 +87,38 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
         if request.quantize and request.calibration_dir:
             dataset.check_destination(request.calibration_dir)
     with watch.stage("samples"):
-        frames = frames_module.find(request)
+        frames = split.find(request)
     with watch.stage("onnx"):
         reference = validation.reference_actions(facts.data, contract, frames.validation)
-        files, frames.about["ranges"] = frames_module.choose(request, facts.data, frames.pool)
+        chosen = split.choose(request, facts.data, frames)
     with watch.stage("samples"):
-        frames_module.require_obstacles(contract, frames)
-        calibration = [samples.read(file, contract) for file in files]
+        split.require_obstacles(contract, chosen)
     with contextlib.ExitStack() as stack:
         with watch.stage("files"):
             work = stack.enter_context(promotion.workspace(request.output.parent))
         with watch.stage("toolkit"):
             log.info("building and simulating with rknn-toolkit2 for %s", params.target)
             job = toolkit_child.Job(
-                facts.data, params.target, contract, {}, frames.validation, reference, calibration
+                facts.data, params.target, contract, frames.validation, reference, chosen.samples
             )
             run = _runner(work, request.output.stem, command)
             climbed = ladder.climb(job, params.calibration_frames, params, run)
+        built = record.Built(request, facts, frames, chosen, reference, climbed)
         with watch.stage("gate"):
-            try:
-                attempt, proved, doubts = _decide(request, climbed)
-            except ModelError as error:
-                page = _failed_page(request, facts, frames, climbed, reference, str(error))
-                raise type(error)(f"{error}\n  - figures and pictures: {page}") from error
+            picked, refusal = _pick(request, frames, climbed)
+            result = record.describe(built, picked, promoted=refusal is None)
+            if refusal is not None:
+                raise _refused(refusal, built, picked, result)
         with watch.stage("files"):
             created = datetime.datetime.now(datetime.timezone.utc)
-            used = files[: attempt.frames]
-            result = record.describe(request, facts, frames, climbed, attempt, proved)
-            result["notes"] += doubts
             result["seconds"] = watch.seconds
             staged = work / request.output.name
-            os.replace(proved.build.file, staged)
-            probes_record = record.choose_probes(frames.validation, reference, proved, params)
-            record.write_manifest(request, facts, used, probes_record, result, staged, created)
+            os.replace(picked.proved.build.file, staged)
+            record.write_manifest(built, picked, result, staged, created)
             page = work / f"{request.output.stem}.report.html"
-            drawn = report.render(result, contract, frames.validation, reference, proved.build)
+            drawn = report.render(
+                result, contract, frames.validation, reference, picked.proved.build
+            )
             page.write_text(drawn, encoding="utf-8")
             stamp = created.strftime("%Y%m%dT%H%M%SZ")
             change, kept = promotion.publish([staged.with_suffix(".json"), page, staged], stamp)
@@ -138,7 +126,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
     if request.quantize and request.calibration_dir:
         # A copy for readers: the model is promoted and proved with or without it.
         try:
-            written = dataset.publish(calibration, contract, request.calibration_dir)
+            written = dataset.publish(chosen.samples, contract, request.calibration_dir)
             result["rknn_dataset"] = str(written)
         except (TractorError, OSError) as error:
             result["notes"].append(f"rknn_dataset was not written: {error}")
@@ -168,71 +156,71 @@ def _runner(work: Path, stem: str, command: Sequence[str]) -> ladder.Run:
     return run
 
 
-def _decide(
-    request: Request, climbed: ladder.Climb
-) -> tuple[ladder.Attempt, ladder.Proved, list[str]]:
-    """Return what is promoted and what is to be said with it.
-
-    Raises:
-        GateError, DoubtError: nothing may be promoted; says what was tried and what to do.
-    """
-    fp16 = ladder.Attempt(ladder.FP16, 0, climbed.fp16)
+def _pick(
+    request: Request, frames: Frames, climbed: ladder.Climb
+) -> tuple[record.Picked, ModelError | None]:
+    """Return the build that the conversion is about, and why it may not be promoted, or None."""
+    fp16 = record.Picked(ladder.FP16, 0, climbed.fp16, frames.doubts)
     if not request.quantize:
-        return fp16, climbed.fp16, []
-    if climbed.best is not None:
-        attempt, proved = climbed.best
-        doubts = list(proved.verdict.doubts)
-        if not doubts:
-            return attempt, proved, []
-        if request.accept_doubts:
-            return attempt, proved, [f"accepted with doubts: {doubt}" for doubt in doubts]
-    tried = [ladder.line(attempt.as_json()) for attempt in climbed.attempts]
+        return fp16, None
+    attempt, proved = climbed.best
+    best = record.Picked(
+        attempt.rung, attempt.frames, proved, (*frames.doubts, *proved.verdict.doubts)
+    )
+    tried = [ladder.line(one.as_json()) for one in climbed.attempts]
+    count, rung = proved.metrics.frames, attempt.rung.replace("_", " ")
+    if not proved.verdict.failures and (request.accept_doubts or not best.doubts):
+        return best, None
     if request.allow_fp16:
-        return fp16, climbed.fp16, ["FP16, because no INT8 build passed", *tried]
-    if climbed.best is not None:
-        raise_all(
-            ladder.DoubtError,
-            f"the best INT8 model ({attempt.rung}) neither passes nor fails on "
-            f"{proved.metrics.frames} frames:",
-            [
-                *doubts,
-                *tried,
-                "look at the figures and convert with --accept-warnings, or collect more varied "
-                "samples and convert again",
-            ],
+        return fp16, None
+    if proved.verdict.failures:
+        return best, ladder.GateError(
+            "\n  - ".join(
+                [
+                    f"the INT8 model does not agree with its ONNX on {count} frames, whatever was "
+                    f"tried; the closest ({rung}):",
+                    *proved.verdict.failures,
+                    *tried,
+                    "collect more varied samples, about 100 or more, and convert again, or allow "
+                    "an FP16 model with --allow-fp16",
+                ]
+            )
         )
-    reasons = climbed.attempts[0].proved.verdict.failures if climbed.attempts[0].proved else ()
-    raise ladder.GateError(
+    return best, ladder.DoubtError(
         "\n  - ".join(
             [
-                "the INT8 model does not agree with its ONNX, whatever was tried:",
-                *reasons,
+                f"the best INT8 model ({rung}) neither passes nor fails on {count} frames:",
+                *best.doubts,
                 *tried,
-                "collect more varied samples, about 100 or more, and convert again, or allow an "
-                "FP16 model with --allow-fp16",
+                "collect more varied samples and convert again, or look at the figures and convert "
+                "with --accept-warnings, or --allow-fp16",
             ]
         )
     )
 
 
-def _failed_page(
-    request: Request,
-    facts: OnnxFacts,
-    frames: Frames,
-    climbed: ladder.Climb,
-    reference: NDArray[np.float32],
-    why: str,
-) -> Path:
-    """Write the report of a conversion that promoted nothing, outside of the models folder."""
-    built = [(a, a.proved) for a in climbed.attempts if a.proved is not None]
-    attempt, proved = climbed.best or built[-1]
-    result = record.describe(request, facts, frames, climbed, attempt, proved)
-    heading = why.split("\n", 1)[0].rstrip(":")
-    result["notes"] = [f"NOT PROMOTED: {heading}", *result["notes"]]
-    prefix, suffix = f"convert_{request.output.stem}_", ".report.html"
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix)
+def _refused(
+    error: ModelError, built: record.Built, picked: record.Picked, result: dict[str, Any]
+) -> StageError:
+    """Return the error of a conversion that promotes nothing; its report is a temporary file."""
+    first, *rest = str(error).split("\n")
+    result["model"] = "none: not promoted"
+    result["notes"] = [f"NOT PROMOTED: {first.rstrip(':')}", *result["notes"]]
+    prefix = f"convert_{built.request.output.stem}_"
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".report.html")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(
-            report.render(result, request.contract, frames.validation, reference, proved.build)
+            report.render(
+                result,
+                built.request.contract,
+                built.frames.validation,
+                built.reference,
+                picked.proved.build,
+            )
         )
-    return Path(name)
+    message = "\n".join(
+        [first, *rest, *(f"  - {note}" for note in result["notes"][1:]),
+         f"  - figures and pictures: {name}"]
+    )  # fmt: skip
+    details = {"validation": result["validation"], "notes": result["notes"], "report": name}
+    return StageError(_STAGE_OF[type(error)], message, details)

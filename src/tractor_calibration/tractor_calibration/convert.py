@@ -61,6 +61,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", choices=TARGETS, help="platform, instead of the file's")
     args = parser.parse_args(argv)
     args.output = args.output or args.onnx.with_suffix(".rknn")
+    if not args.quantize and (args.accept_warnings or args.allow_fp16):
+        parser.error("--accept-warnings and --allow-fp16 need --quantize; without it FP16 is built")
     if args.output.suffix != ".rknn":
         parser.error(f"--output: expected a name that ends in .rknn, found {args.output}")
     return args
@@ -137,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             result = conversion.convert(request)
         except conversion.StageError as error:
-            return failed(EXIT_CODES[error.stage], str(error))
+            return failed(EXIT_CODES[error.stage], str(error), **error.details)
     except KeyboardInterrupt:
         return failed(INTERRUPTED, "interrupted")
     print(json.dumps({"ok": True, "exit_code": 0, **result}) if args.json else summary(result))

@@ -70,7 +70,7 @@ class Attempt:
         verdict, build = self.proved.verdict, self.proved.build
         return found | {
             "verdict": verdict.word,
-            "reasons": [*verdict.failures, *verdict.doubts],
+            "reasons": [*verdict.failures, *verdict.doubts, *verdict.remarks],
             "bytes": build.file.stat().st_size,
             "build_seconds": round(build.seconds, 3),
             "simulator_ms": round(build.infer_ms, 3),
@@ -88,14 +88,20 @@ class Climb:
     python_version: str
 
     @property
-    def best(self) -> tuple[Attempt, Proved] | None:
-        """The rung that passed, else the doubtful one of the least mean error, else None."""
-        usable = [
-            (a, a.proved) for a in self.attempts if a.proved and not a.proved.verdict.failures
-        ]
-        if not usable:
-            return None
-        return min(usable, key=lambda u: (bool(u[1].verdict.doubts), u[1].metrics.overall.mae))
+    def best(self) -> tuple[Attempt, Proved]:
+        """The rung that passed, else one in doubt before one that failed.
+
+        Among equals the least doubts count, then the rung that was tried first: it is the plainest
+        build. Of rungs that failed it is the one of the least mean error.
+        """
+        proved = [(attempt, attempt.proved) for attempt in self.attempts if attempt.proved]
+
+        def rank(item: tuple[Attempt, Proved]) -> tuple[bool, float, int]:
+            verdict = item[1].verdict
+            mae = item[1].metrics.overall.mae if verdict.failures else 0.0
+            return bool(verdict.failures), mae, len(verdict.doubts)
+
+        return min(proved, key=rank)
 
 
 def climb(job: Job, first: int, params: ConvertParameters, run: Run) -> Climb:
@@ -111,7 +117,8 @@ def climb(job: Job, first: int, params: ConvertParameters, run: Run) -> Climb:
         GateError: FP16 is not exact.
         ModelError: the toolkit failed on the first rung.
     """
-    limits = Limits(params.toolkit_time_limit_s, params.toolkit_memory_limit_mb)
+    memory_mb = params.toolkit_memory_limit_mb
+    limits = Limits(params.toolkit_time_limit_s, "toolkit_time_limit_s", memory_mb)
     samples = job.calibration
     builds = {FP16: BuildRecord()} | ({COVERAGE: RUNGS[COVERAGE]} if samples else {})
     outcome = run(dataclasses.replace(job, builds=builds, calibration=samples[:first]), limits)
@@ -133,7 +140,7 @@ def climb(job: Job, first: int, params: ConvertParameters, run: Run) -> Climb:
             log.info("%s: building", rung.replace("_", " "))
             allowed = limits
             if rung == MMSE:
-                allowed = dataclasses.replace(limits, seconds=params.mmse_time_limit_s)
+                allowed = Limits(params.mmse_time_limit_s, "mmse_time_limit_s", memory_mb)
             try:
                 built = run(dataclasses.replace(job, builds={rung: options}), allowed)
                 attempt = Attempt(rung, len(samples), _prove(job, built.builds[rung], params))

@@ -85,6 +85,21 @@ class ConvertParameters:
         minimum=100.0, maximum=1e6,
     )  # fmt: skip
 
+    def problems(self) -> list[str]:
+        """Return gates that contradict each other: what passes must not fail."""
+        pairs = [
+            (self.pass_max_mae, self.fail_max_mae, "pass_max_mae", "at most fail_max_mae"),
+            (-self.pass_min_within_0_05, -self.fail_min_within_0_05, "pass_min_within_0_05",
+             "at least fail_min_within_0_05"),
+            (-self.pass_min_sqnr_db, -self.fail_min_sqnr_db, "pass_min_sqnr_db",
+             "at least fail_min_sqnr_db"),
+        ]  # fmt: skip
+        return [
+            f"{name}: expected {wanted}, {abs(failing):g}, found {abs(passing):g}"
+            for passing, failing, name, wanted in pairs
+            if passing > failing
+        ]
+
 
 @dataclasses.dataclass(frozen=True)
 class HarvestParameters:

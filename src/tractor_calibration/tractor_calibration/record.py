@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,91 +14,137 @@ from numpy.typing import NDArray
 from tractor_inference import manifest, probes
 from tractor_inference.contract import ACTION_NAMES, ACTION_OUTPUT
 from tractor_inference.onnx_model import OnnxFacts
-from tractor_inference.samples import Sample
 
 from . import ladder, models_folder, validation
-from .frames import Frames
-from .parameters import ConvertParameters, Request
+from .parameters import Request
+from .split import Calibration, Frames
 
 
-def choose_probes(
-    frames: Sequence[Sample],
-    reference: NDArray[np.float32],
-    proved: ladder.Proved,
-    params: ConvertParameters,
-) -> manifest.ProbesRecord:
-    """Choose golden probes spread over how much the actor turns."""
-    turning = np.argsort(reference[:, 0] - reference[:, 1], kind="stable")
-    spread = np.linspace(0, len(frames) - 1, manifest.LEAST_PROBES).round().astype(int)
-    answers = proved.build.actions
-    return manifest.ProbesRecord(
-        params.probe_tolerance,
-        tuple(probes.pack(frames[i], answers[i], reference[i]) for i in turning[spread]),
-    )
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What a conversion was asked, what it chose, and what the toolkit built of it."""
+
+    request: Request
+    facts: OnnxFacts
+    frames: Frames
+    chosen: Calibration
+    reference: NDArray[np.float32]
+    climbed: ladder.Climb
 
 
-def describe(
-    request: Request,
-    facts: OnnxFacts,
-    frames: Frames,
-    climbed: ladder.Climb,
-    attempt: ladder.Attempt,
-    proved: ladder.Proved,
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Picked:
+    """The build that a conversion is about, calibrated with the first so many samples."""
+
+    rung: str
+    calibration_frames: int
+    proved: ladder.Proved
+    doubts: tuple[str, ...]
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it is INT8."""
+        return self.rung != ladder.FP16
+
+    @property
+    def verdict(self) -> str:
+        """One word: pass, warn or fail."""
+        word = self.proved.verdict.word
+        return "warn" if self.doubts and word == "pass" else word
+
+
+def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
     """Return a conversion as plain JSON types: files, samples, validation and what was tried."""
-    quantised = attempt.rung != ladder.FP16
-    fp16 = ladder.Attempt(ladder.FP16, 0, climbed.fp16).as_json()
+    request, frames, climbed = built.request, built.frames, built.climbed
+    params, output = request.parameters, request.output
     count = len(frames.validation)
+    by_rung = {attempt.rung: attempt.as_json() for attempt in climbed.attempts}
     notes = list(frames.notes)
     if count < validation.ENOUGH_FRAMES:
         notes.append(
             f"judged on {count} frames, fewer than the {validation.ENOUGH_FRAMES} wanted: the "
             "verdict is that much weaker"
         )
-    output = request.output
+    if request.quantize and not picked.quantised:
+        notes.append("FP16, because no INT8 build passed")
+    elif promoted:
+        notes += [f"accepted with doubts: {doubt}" for doubt in picked.doubts]
+    notes += picked.proved.verdict.remarks
+    fp16 = ladder.Attempt(ladder.FP16, 0, climbed.fp16).as_json()
     return {
         "model": str(output),
         "manifest": str(output.with_suffix(".json")),
         "report": str(output.with_name(f"{output.stem}.report.html")),
         "link": str(output.with_name(models_folder.LINK)),
-        "precision": "int8" if quantised else "fp16",
-        "target": request.parameters.target,
-        "build": dataclasses.asdict(proved.build.options),
+        "precision": "int8" if picked.quantised else "fp16",
+        "target": params.target,
+        "build": dataclasses.asdict(picked.proved.build.options),
         "actions": list(ACTION_NAMES[request.contract.action_space]),
         "onnx": str(request.onnx),
-        "onnx_bytes": len(facts.data),
+        "onnx_bytes": len(built.facts.data),
         "toolkit": climbed.toolkit_version,
         "python": climbed.python_version,
-        "samples": {**frames.about, "calibration": attempt.frames},
+        "samples": {
+            **frames.about,
+            "calibration": picked.calibration_frames,
+            "ranges": built.chosen.ranges,
+        },
+        "gates": {
+            name: value
+            for name, value in dataclasses.asdict(params).items()
+            if name.startswith(("pass_", "fail_", "fp16_"))
+        },
         "validation": {
             "frames": count,
             "source": frames.source,
-            "verdict": proved.verdict.word,
-            "rung": attempt.rung,
+            "verdict": picked.verdict,
+            "rung": picked.rung,
+            "reasons": [*picked.proved.verdict.failures, *picked.doubts],
             "fp16": fp16,
-            **({"int8": attempt.as_json()} if quantised else {}),
-            "attempts": [tried.as_json() for tried in climbed.attempts],
+            **({"int8": by_rung[picked.rung]} if picked.quantised else {}),
+            "attempts": list(by_rung.values()),
         },
         "notes": notes,
     }
 
 
+def _choose_probes(built: Built, picked: Picked) -> manifest.ProbesRecord:
+    """Choose golden probes spread over how much the actor turns."""
+    reference, frames = built.reference, built.frames.validation
+    tracks = built.request.contract.action_space == "tracks"
+    turn = reference[:, 1] - reference[:, 0] if tracks else reference[:, 1]
+    spread = np.linspace(0, len(frames) - 1, manifest.LEAST_PROBES).round().astype(int)
+    answers = picked.proved.build.actions
+    return manifest.ProbesRecord(
+        built.request.parameters.probe_tolerance,
+        tuple(
+            probes.pack(frames[i], answers[i], reference[i])
+            for i in np.argsort(turn, kind="stable")[spread]
+        ),
+    )
+
+
 def write_manifest(
-    request: Request,
-    facts: OnnxFacts,
-    files: Sequence[Path],
-    probes_record: manifest.ProbesRecord,
-    result: dict[str, Any],
-    model: Path,
-    created: datetime.datetime,
+    built: Built, picked: Picked, result: dict[str, Any], model: Path, created: datetime.datetime
 ) -> None:
     """Write MODEL.json beside the staged model, with paths relative to a version's folder."""
+    request, facts, chosen = built.request, built.facts, built.chosen
     place = request.output.parent.resolve() / models_folder.VERSIONS / request.output.stem
+    used = slice(picked.calibration_frames)
 
     def relative(path: Path) -> str:
         return os.path.relpath(path.resolve(), place)
 
-    calibration_dir = request.calibration_dir if files else None
+    calibration = manifest.CalibrationRecord("", ())
+    if picked.quantised and request.calibration_dir:
+        calibration = manifest.CalibrationRecord(
+            relative(request.calibration_dir),
+            tuple(
+                manifest.SampleRecord(name, sample.sha256)
+                for name, sample in zip(chosen.names[used], chosen.samples[used])
+            ),
+            chosen.ranges,
+        )
     manifest.write(
         manifest.Manifest(
             model=manifest.ModelRecord(
@@ -109,7 +154,7 @@ def write_manifest(
                 result["precision"],
                 request.parameters.target,
             ),
-            build=manifest.BuildRecord(**result["build"]),
+            build=picked.proved.build.options,
             onnx=manifest.OnnxRecord(
                 relative(request.onnx),
                 facts.sha256,
@@ -118,15 +163,9 @@ def write_manifest(
                 | {ACTION_OUTPUT: list(facts.output)},
             ),
             contract=manifest.ContractRecord(request.contract.digest, request.contract.canonical()),
-            calibration=manifest.CalibrationRecord(
-                relative(calibration_dir) if calibration_dir else "",
-                tuple(
-                    manifest.SampleRecord(file.name, manifest.sha256_file(file)) for file in files
-                ),
-                result["samples"]["ranges"] if files else {},
-            ),
+            calibration=calibration,
             toolkit=manifest.ToolkitRecord(result["toolkit"], result["python"]),
-            probes=probes_record,
+            probes=_choose_probes(built, picked),
             validation=result["validation"],
             created=created.isoformat(timespec="seconds"),
         ),

@@ -111,8 +111,8 @@ def _scatter(reference: NDArray[np.floating], actions: NDArray[np.floating], cap
 
 
 def _histogram(errors: NDArray[np.floating], caption: str) -> str:
-    """Draw how many frames have which error of an action, with the limit of 0.05."""
-    highest = max(0.1, float(errors.max()))
+    """Draw how many frames have which error of an action, with 0.05 where errors reach it."""
+    highest = max(1e-4, 1.05 * float(errors.max()))
     counts, edges = np.histogram(errors, bins=_BINS, range=(0.0, highest))
     inner = _SIZE - 2 * _MARGIN
 
@@ -126,13 +126,17 @@ def _histogram(errors: NDArray[np.floating], caption: str) -> str:
         for edge, height in zip(edges, counts / counts.max() * inner)
     )
     low, top, limit = _SIZE - _MARGIN, _MARGIN, x(validation.WITHIN)
+    line = (
+        f'<line class="ideal" x1="{limit}" y1="{low}" x2="{limit}" y2="{top}"/>'
+        f'<text x="{limit + 4}" y="{top}">{validation.WITHIN}</text>'
+        if highest > validation.WITHIN
+        else ""
+    )
     return (
         f'<figure><svg width="{_SIZE}" height="{_SIZE}" viewBox="0 0 {_SIZE} {_SIZE}" role="img">'
         f'{bars}<line class="axis" x1="{_MARGIN}" y1="{low}" x2="{_SIZE - _MARGIN}" y2="{low}"/>'
-        f'<line class="ideal" x1="{limit}" y1="{low}" x2="{limit}" y2="{top}"/>'
-        f'<text x="{_MARGIN}" y="{low + 14}">0</text>'
-        f'<text x="{_SIZE - _MARGIN}" y="{low + 14}" text-anchor="end">{highest:.2f}</text>'
-        f'<text x="{limit + 4}" y="{top}">{validation.WITHIN}</text>'
+        f'{line}<text x="{_MARGIN}" y="{low + 14}">0</text>'
+        f'<text x="{_SIZE - _MARGIN}" y="{low + 14}" text-anchor="end">{highest:.2g}</text>'
         f'<text x="{_MARGIN}" y="{top - 12}">up to {counts.max()} of {len(errors)} frames</text>'
         f"</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
     )
@@ -191,6 +195,23 @@ def _row(name: str, build: Mapping[str, Any], sizes: bool = True) -> list[str]:
     ]
 
 
+def _gate_row(name: str, gates: Mapping[str, float], kind: str) -> list[str]:
+    """Return the limits of passing or failing as a row of the first table."""
+    limits = [
+        ("max_mae", "{:.4f}"), ("max_p99", "{:.4f}"), ("max_error", "{:.4f}"),
+        ("min_sqnr_db", "{:.1f}"), ("min_within_0_05", "{:.1%}"), ("min_r2", "{:.4f}"),
+        ("min_sign_agreement", "{:.1%}"),
+    ]  # fmt: skip
+    sign = {"pass": ("up to ", "from "), "fail": ("above ", "below ")}[kind]
+    cells = [
+        sign[limit.startswith("min")] + form.format(gates[f"{kind}_{limit}"])
+        if f"{kind}_{limit}" in gates
+        else ""
+        for limit, form in limits
+    ]
+    return [name, "", "", *cells]
+
+
 def _table(head: Sequence[str], rows: Iterable[Iterable[str]], style: str = "") -> str:
     body = "".join(table_row("td", row) for row in rows)
     return f"<table class='{style}'>{table_row('th', head)}{body}</table>"
@@ -221,13 +242,14 @@ def render(
     precision = result["precision"].upper()
     facts = [
         ("Model", f"{result['model']} ({precision}, {result['target']})"),
-        ("Verdict", f"{proved['verdict']}, on {proved['frames']} {proved['source']}"),
+        ("Verdict", f"{proved['verdict'].upper()}, on {proved['frames']} {proved['source']}"),
+        *(("", reason) for reason in proved["reasons"]),
         ("Built by", f"rknn-toolkit2 {result['toolkit']}, {proved['rung'].replace('_', ' ')}"),
         ("ONNX", result["onnx"]),
         ("Samples found / usable", f"{counts['found']} / {counts['usable']}"),
         ("Samples that calibrate", f"{counts['calibration']}, of {counts.get('pool', 0)}"),
     ]
-    rows = [["ONNX", f"{result['onnx_bytes'] / 1e6:.2f}"]]
+    rows = [["ONNX", f"{result['onnx_bytes'] / 1e6:.2f}", *[""] * 8]]
     for name in ("fp16", "int8"):
         if name in proved:
             rows.append(_row("Float16" if name == "fp16" else "INT8", proved[name]))
@@ -235,6 +257,9 @@ def render(
                 _row(f"- {action}", part, sizes=False)
                 for action, part in zip(result["actions"], proved[name]["actions"])
             ]
+    gates = result["gates"]
+    if "int8" in proved:
+        rows += [_gate_row("INT8 passes", gates, "pass"), _gate_row("INT8 fails", gates, "fail")]
     head = [
         "", "MB", "ms in the simulator", "MAE", "p99", "max", "SQNR dB", "within 0.05", "R2",
         "same sign",
@@ -242,7 +267,7 @@ def render(
     body = [
         f"<table class='facts'>{''.join(table_row('td', fact) for fact in facts)}</table>",
         _list(result["notes"]),
-        "<h2>Float16 against INT8</h2>"
+        f"<h2>{'Float16 against INT8' if 'int8' in proved else 'Float16 against the ONNX'}</h2>"
         "<p>Errors in units of the action, which spans -1 to 1, against onnxruntime, in the "
         "toolkit's simulator in the session that built the model. The simulator's time says "
         "nothing about the NPU's.</p>",
@@ -257,7 +282,7 @@ def render(
                 "why",
             ),
         ]
-    if counts["ranges"]:
+    if "int8" in proved:
         body += [
             "<h2>Coverage</h2>"
             f"<p>{counts['calibration']} frames were chosen to reach the extremes of every "

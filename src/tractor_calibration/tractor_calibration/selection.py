@@ -23,8 +23,8 @@ from tractor_inference.samples import Sample
 from .validation import onnx_inputs
 
 # Held-out frames come in runs spread over the recording, each a stretch of time. A run costs the
-# pool its neighbours, so there are few, and none is short.
-HELD_OUT_RUNS = 4
+# pool its neighbours, so none is short; there are many, so that they meet what is rare.
+HELD_OUT_RUNS = 16
 LEAST_RUN_FRAMES = 8
 
 

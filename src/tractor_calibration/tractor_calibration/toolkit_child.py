@@ -1,14 +1,13 @@
 """rknn-toolkit2 in a process of its own: it may abort, hang or print, and the converter survives.
 
-`run` writes a job into a folder and starts `python -m tractor_calibration.toolkit_child FOLDER`;
-the child builds, exports and simulates there and answers with files. Names inside the folder are
-relative, because the toolkit refuses paths with a space.
+`run` writes a job into a folder and starts this module in a child with the folder's name; the child
+builds, exports and simulates there and answers with files. Names inside the folder are relative,
+because the toolkit refuses paths with a space.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
@@ -31,12 +30,20 @@ from tractor_inference.manifest import BuildRecord
 from tractor_inference.rknn_toolkit import LayerError
 from tractor_inference.samples import Sample
 
-CHILD = (sys.executable, "-m", "tractor_calibration.toolkit_child")
+# A converter that is killed takes its toolkit with it, from before the imports that take seconds;
+# 1 is PR_SET_PDEATHSIG of linux/prctl.h. The converter's pid is the last argument.
+_START = """
+import ctypes, os, runpy, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[-1]):
+    sys.exit("the converter has ended")
+runpy.run_module("tractor_calibration.toolkit_child", run_name="__main__")
+"""
+CHILD = (sys.executable, "-c", _START)
 _JOB, _RESULT, _FRAMES = "job.json", "result.json", "frames.npz"
 _POLL_S = 0.05
 # Enough to see that a simulator answers the same frame otherwise.
 REPEATED_FRAMES = 32
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ToolkitDied(ModelError):
@@ -53,9 +60,13 @@ class ToolkitTooLarge(ModelError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What the toolkit's process may take: time in s, resident memory in MB (10^6 bytes)."""
+    """What the toolkit's process may take: time in s, resident memory in MB (10^6 bytes).
+
+    `time_parameter` names the parameter that sets the time.
+    """
 
     seconds: float
+    time_parameter: str
     megabytes: float
 
 
@@ -70,10 +81,10 @@ class Job:
     onnx: bytes
     target: str
     contract: Contract
-    builds: Mapping[str, BuildRecord]
     frames: Sequence[Sample]
     reference: NDArray[np.float32]
     calibration: Sequence[Sample] = ()
+    builds: Mapping[str, BuildRecord] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +126,7 @@ def run(
         folder: an empty working folder; the built models stay in it.
         log: gets all that the child and the toolkit print.
         limits: the child is killed beyond them.
-        command: starts the child; the folder is appended.
+        command: starts the child; the folder and this process's pid are appended.
 
     Raises:
         ToolkitDied, ToolkitTooSlow, ToolkitTooLarge: how the child ended; they name the log.
@@ -125,7 +136,7 @@ def run(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with log.open("wb") as output:
         child = subprocess.Popen(
-            [*command, str(folder)],
+            [*command, str(folder), str(os.getpid())],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             env=environment, start_new_session=True,
         )  # fmt: skip
@@ -154,7 +165,7 @@ def _wait(child: subprocess.Popen[bytes], limits: Limits, log: Path) -> int:
         if time.monotonic() > end_s:
             raise ToolkitTooSlow(
                 f"rknn-toolkit2 did not finish within {limits.seconds:g} s: raise "
-                f"toolkit_time_limit_s if the machine is slow, else look at {log}"
+                f"{limits.time_parameter} if the machine is slow, else look at {log}"
             )
 
 
@@ -191,7 +202,9 @@ def _write_job(job: Job, folder: Path) -> None:
 def _read_outcome(job: Job, folder: Path, code: int, log: Path) -> Outcome:
     """Turn what the child left into an outcome, or say how it ended."""
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal.strsignal(-code) or f"signal {-code}"
+        with contextlib.suppress(ValueError):  # real-time signals have no name
+            name = signal.Signals(-code).name
         remedy = {
             "SIGABRT": "an Inf in a sample or weight does that; check both",
             "SIGKILL": "the machine may be out of memory; close programs or use fewer samples",
@@ -201,6 +214,8 @@ def _read_outcome(job: Job, folder: Path, code: int, log: Path) -> Outcome:
         result = json.loads((folder / _RESULT).read_text())
         if "error" in result:
             raise ModelError(f"{result['error']}; see {log}")
+        if code != 0:
+            raise ValueError("a result and an exit code that contradict each other")
         builds = {
             name: Build(
                 folder / f"{name}.rknn",
@@ -267,8 +282,6 @@ def _build(contract: Contract, target: str, name: str, options: BuildRecord) -> 
 
 def main() -> int:
     """Do the job in the folder named on the command line."""
-    # A converter that is killed takes its toolkit with it.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.chdir(sys.argv[1])
     job = json.loads(Path(_JOB).read_text())
     try:

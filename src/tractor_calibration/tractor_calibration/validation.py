@@ -45,8 +45,8 @@ SQNR_LIMIT_DB = 200.0
 class Agreement:
     """How one action, or all of them together, agrees with onnxruntime; errors in units of -1..1.
 
-    `sign_agreement` is the share of equal signs where the ONNX's action is beyond +-0.05, `spread`
-    the standard deviation of the ONNX's action.
+    `sign_agreement` is the share of equal signs among the `signed` values where the ONNX's action
+    is beyond +-0.05, `spread` the standard deviation of the ONNX's action.
     """
 
     mae: float
@@ -56,6 +56,7 @@ class Agreement:
     within_0_05: float
     r2: float
     sign_agreement: float
+    signed: int
     spread: float
 
 
@@ -80,10 +81,11 @@ class Metrics:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """`failures` forbid a model, `doubts` allow it only when they are accepted."""
+    """`failures` forbid a model, `doubts` allow it only when accepted, `remarks` are to be read."""
 
     failures: tuple[str, ...]
     doubts: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def word(self) -> str:
@@ -115,6 +117,7 @@ def agreement(reference: NDArray[np.floating], outputs: NDArray[np.floating]) ->
         within_0_05=float(np.mean(error <= WITHIN)),
         r2=float(max(0.0, 1.0 - lost / max(variation, 1e-30))) if lost else 1.0,
         sign_agreement=float(same_sign.mean()) if signed.any() else 1.0,
+        signed=int(signed.sum()),
         spread=float(signal.std()),
     )
 
@@ -156,7 +159,7 @@ def judge(
     """
     if not metrics.finite:
         return Verdict(("expected finite actions, found NaN or Inf: check samples and ONNX",), ())
-    failures, doubts = [], []
+    failures, doubts, remarks = [], [], []
     if not metrics.in_range:
         failures.append("expected actions in -1..1, found values outside: is the output a tanh?")
     if not metrics.deterministic:
@@ -166,6 +169,7 @@ def judge(
             "expected actions that follow the frame, found a constant where the ONNX moves: "
             "the samples do not cover the inputs"
         )
+    count = metrics.frames
     for name, found in zip(names, metrics.actions):
         if not quantised:
             failures += _beyond(name, "mean absolute error", found.mae, params.fp16_max_mae)
@@ -174,7 +178,11 @@ def judge(
         if found.spread >= LOW_SPREAD:
             failed += _below(name, "SQNR in dB", found.sqnr_db, params.fail_min_sqnr_db)
         failed += _share_below(
-            name, "share within 0.05", found.within_0_05, params.fail_min_within_0_05, metrics
+            name,
+            "share within 0.05",
+            found.within_0_05,
+            params.fail_min_within_0_05,
+            count,
         )
         failures += failed
         if failed:
@@ -183,22 +191,26 @@ def judge(
         doubts += _beyond(name, "p99 of the error", found.p99, params.pass_max_p99)
         doubts += _beyond(name, "largest error", found.max, params.pass_max_error)
         doubts += _share_below(
-            name, "share within 0.05", found.within_0_05, params.pass_min_within_0_05, metrics
+            name,
+            "share within 0.05",
+            found.within_0_05,
+            params.pass_min_within_0_05,
+            count,
         )
         if found.spread < LOW_SPREAD:
-            doubts.append(
+            remarks.append(
                 f"{name}: inconclusive, the ONNX's own action hardly moves on these frames "
-                f"(standard deviation {found.spread:.3f}, less than {LOW_SPREAD}); validate on "
-                "frames of more varied driving"
+                f"(standard deviation {found.spread:.3f}, less than {LOW_SPREAD}): a constant "
+                "would be within the limits as well; drive where it must move, to know more"
             )
             continue
         doubts += _below(name, "SQNR in dB", found.sqnr_db, params.pass_min_sqnr_db)
         doubts += _below(name, "R2", found.r2, params.pass_min_r2)
         doubts += _share_below(
             name, "share of equal signs", found.sign_agreement,
-            params.pass_min_sign_agreement, metrics,
+            params.pass_min_sign_agreement, found.signed,
         )  # fmt: skip
-    return Verdict(tuple(failures), tuple(doubts))
+    return Verdict(tuple(failures), tuple(doubts), tuple(remarks))
 
 
 def _beyond(name: str, what: str, found: float, limit: float) -> list[str]:
@@ -217,12 +229,12 @@ def _below(name: str, what: str, found: float, limit: float) -> list[str]:
     )
 
 
-def _share_below(name: str, what: str, found: float, limit: float, metrics: Metrics) -> list[str]:
-    """Return a sentence when a share is below its limit by more than one frame.
+def _share_below(name: str, what: str, found: float, limit: float, count: int) -> list[str]:
+    """Return a sentence when a share of so many values is below its limit by more than one.
 
-    Of few frames a share hangs on single ones; one frame never decides.
+    Of few values a share hangs on single ones; one never decides.
     """
-    return _below(name, what, found, min(limit, (metrics.frames - 1) / metrics.frames))
+    return _below(name, what, found, min(limit, 1.0 - 1.0 / max(count, 1)))
 
 
 def onnx_inputs(contract: Contract, frame: Sample) -> dict[str, NDArray[np.float32]]:

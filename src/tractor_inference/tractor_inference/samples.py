@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import hashlib
+import io
 import os
 import stat
 import struct
@@ -33,7 +35,8 @@ class Sample:
     """One observation: bev (2, cells, cells) in [0, 1], proprio (6,) raw, float32; stamp in ns.
 
     `session` names the drive it comes from, `origin` is how it was taken: "drawn", "snapshot" or
-    "harvested". Both are empty in files of other software.
+    "harvested". Both are empty in files of other software. `sha256` is that of the file it was read
+    from.
     """
 
     bev: NDArray[np.float32]
@@ -41,6 +44,7 @@ class Sample:
     stamp_ns: int | None = None
     session: str = ""
     origin: str = ""
+    sha256: str = ""
 
 
 def sample_problems(bev: NDArray, proprio: NDArray, contract: Contract) -> list[str]:
@@ -96,15 +100,21 @@ def _member_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tup
     return tuple(header["shape"]), dtype
 
 
-def _load_members(path: Path) -> dict[str, NDArray]:
-    """Load the members of a sample after checking sizes and headers against what they declare."""
+def _read_bytes(path: Path) -> bytes:
+    """Read a file of a sensible size once, links not followed."""
     found = os.lstat(path)
     if not stat.S_ISREG(found.st_mode):
         raise SampleError("expected a regular file, found a link or special file")
     if found.st_size > MAX_FILE_BYTES:
         raise SampleError(f"expected at most {MAX_FILE_BYTES} bytes, found {found.st_size}")
+    with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW)) as file:
+        return file.read(MAX_FILE_BYTES)
+
+
+def _load_members(data: bytes) -> dict[str, NDArray]:
+    """Load the members of a sample after checking sizes and headers against what they declare."""
     arrays = {}
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if name not in MEMBERS:
@@ -136,16 +146,30 @@ def read(path: str | Path, contract: Contract) -> Sample:
     """
     path = Path(path)
     try:
-        arrays = _load_members(path)
+        return parse(_read_bytes(path), contract)
     except SampleError as error:
         raise SampleError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise SampleError(f"{path}: no such file") from error
+    except OSError as error:
+        raise SampleError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse(data: bytes, contract: Contract) -> Sample:
+    """Check the bytes of a file and return the sample in them, as `read` does.
+
+    Raises:
+        SampleError: they cannot calibrate a model; all reasons at once.
+    """
+    try:
+        arrays = _load_members(data)
+    except SampleError:
+        raise
     except Exception as error:  # zipfile, zlib, ast and numpy raise many kinds on damaged files
-        raise SampleError(f"{path}: not a readable .npz file ({error})") from error
+        raise SampleError(f"not a readable .npz file ({error})") from error
     missing = [name for name in ("bev", "proprio") if name not in arrays]
     if missing:
-        raise SampleError(f"{path}: expected members bev and proprio, missing {missing}")
+        raise SampleError(f"expected members bev and proprio, missing {missing}")
     problems = sample_problems(arrays["bev"], arrays["proprio"], contract)
     if "contract" in arrays:
         try:
@@ -165,9 +189,10 @@ def read(path: str | Path, contract: Contract) -> Sample:
         else:
             texts[name] = str(array)
     if problems:
-        raise SampleError(f"{path}: " + "; ".join(problems))
+        raise SampleError("; ".join(problems))
     stamp_ns = None if stamp is None else int(stamp)
-    return Sample(arrays["bev"], arrays["proprio"], stamp_ns, **texts)
+    digest = hashlib.sha256(data).hexdigest()
+    return Sample(arrays["bev"], arrays["proprio"], stamp_ns, **texts, sha256=digest)
 
 
 def list_files(folder: str | Path) -> list[Path]:

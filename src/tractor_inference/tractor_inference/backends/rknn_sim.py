@@ -82,8 +82,8 @@ def _read_samples(
     frames, problems = [], []
     for record in calibration.samples:
         try:
-            manifest.read_checked(folder / record.file, record.sha256)
-            frames.append(samples.read(folder / record.file, contract))
+            data = manifest.read_checked(folder / record.file, record.sha256)
+            frames.append(samples.parse(data, contract))
         except TractorError as error:
             problems.append(str(error))
     raise_all(ModelError, f"{model}: its calibration samples cannot be used again:", problems)

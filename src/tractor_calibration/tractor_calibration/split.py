@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,29 @@ SYNTHETIC_FRAMES = 50
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """Files that may calibrate, frames that validate and where from; `about` is for readers."""
+    """Files that may calibrate, frames that validate and where from; `about` is for readers.
+
+    `doubts` say why frames prove less than held-out ones would.
+    """
 
     pool: tuple[Path, ...]
     validation: tuple[Sample, ...]
     source: str
     about: dict[str, Any]
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """The samples that calibrate, in the order of choice, with the names of their files.
+
+    `ranges` are {feature: [lowest, highest]} of the whole pool whose activations they cover.
+    """
+
+    names: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    ranges: dict[str, list[float]]
 
 
 def find(request: Request) -> Frames:
@@ -64,6 +80,7 @@ def find(request: Request) -> Frames:
 
     pool: list[int] = []
     held_out: list[int] = []
+    doubts = []
     if not request.quantize:
         notes.append("without --quantize the samples validate the model and calibrate nothing")
     else:
@@ -73,8 +90,16 @@ def find(request: Request) -> Frames:
         wanted = min(params.held_out_frames, wanted, usable)
         pool, held_out = selection.hold_out(checked.stamps_ns, wanted, params.held_out_separation_s)
         if len(pool) < params.min_samples:
+            doubts.append(
+                f"of {usable} samples {wanted} cannot be held out {params.held_out_separation_s:g} "
+                f"s apart from {params.min_samples} that calibrate: judged on frames that may "
+                "calibrate, which proves little; collect more"
+            )
             pool, held_out = list(range(usable)), []
-            notes.append("too few samples to hold any out: validated on those that may calibrate")
+        elif unstamped := sum(not stamp for stamp in checked.stamps_ns):
+            notes.append(
+                f"{unstamped} samples have no stamp: only their order separates those held out"
+            )
         about["pool"] = len(pool)
     spread = np.linspace(0, usable - 1, min(usable, params.held_out_frames))
     judges = held_out or spread.round().astype(int).tolist()
@@ -84,50 +109,51 @@ def find(request: Request) -> Frames:
         source="held-out samples" if held_out else "samples",
         about=about,
         notes=tuple(notes),
+        doubts=tuple(doubts),
     )
 
 
-def choose(
-    request: Request, onnx: bytes, pool: Sequence[Path]
-) -> tuple[tuple[Path, ...], dict[str, list[float]]]:
-    """Choose files whose activations cover those of the whole pool; none when there is no pool.
-
-    Returns:
-        The files in the order of choice, and {feature: [lowest, highest]} of the whole pool.
+def choose(request: Request, onnx: bytes, frames: Frames) -> Calibration:
+    """Choose samples whose activations cover those of the whole pool; none when there is no pool.
 
     Raises:
         ModelError: the network cannot be run, or computes NaN or Inf inside.
+        SampleError: a sample has gone or changed since it was checked.
     """
-    if not pool:
-        return (), {}
+    if not frames.pool:
+        return Calibration((), (), {})
     seen = []
 
-    def frames() -> Iterator[Sample]:
-        for file in pool:
+    def read_all() -> Iterator[Sample]:
+        for file in frames.pool:
             frame = samples.read(file, request.contract)
             seen.append(drift.features(frame.bev, frame.proprio))
             yield frame
 
     extremes = selection.activation_ranges(
-        onnx, request.contract, frames(), request.parameters.target
+        onnx, request.contract, read_all(), request.parameters.target
     )
-    files = tuple(pool[i] for i in selection.by_coverage(*extremes, len(pool)))
-    return files, drift.ranges_of(seen, request.contract)
+    files = [frames.pool[i] for i in selection.by_coverage(*extremes, len(frames.pool))]
+    return Calibration(
+        tuple(file.name for file in files),
+        tuple(samples.read(file, request.contract) for file in files),
+        drift.ranges_of(seen, request.contract),
+    )
 
 
-def require_obstacles(contract: Contract, frames: Frames) -> None:
-    """Refuse a pool in which a channel of the grid is always empty: on it every gate would pass.
+def require_obstacles(contract: Contract, chosen: Calibration) -> None:
+    """Refuse samples in which a channel of the grid is always empty: every gate would pass on them.
 
     Raises:
         SampleError: names the channels.
     """
-    names = contract.grid_channels if frames.pool else ()
-    empty = [name for name in names if frames.about["ranges"][f"{name} occupancy"][1] == 0.0]
+    names = contract.grid_channels if chosen.samples else ()
+    empty = [name for name in names if chosen.ranges[f"{name} occupancy"][1] == 0.0]
     if empty:
         raise SampleError(
-            f"in all {len(frames.pool)} samples the grid's channel {' and '.join(empty)} is empty: "
-            "expected obstacles, or the model is calibrated for a rover that sees none; look at "
-            "the sensor's topic and mounting, and collect samples again"
+            f"the grid's channel {' and '.join(empty)} is empty in every sample: expected "
+            "obstacles, or the model is calibrated for a rover that sees none; look at the "
+            "sensor's topic and mounting, and collect samples again"
         )
 
 
