@@ -36,7 +36,7 @@ img { max-width: 100%; margin: .8em 0; } .few { color: #a4460c; }
 text { font-size: 11px; fill: #5a6875; } code { background: #f0f3f6; padding: 0 .25em; }
 """
 _SIZE, _MARGIN = 260, 30
-_BINS, _WORST = 25, 4
+_BINS, _WORST = 25, 3
 _DPI = 110
 
 
