@@ -1,4 +1,9 @@
-from tractor_inference.freshness import InputMonitor
+import dataclasses
+import logging
+
+from tractor_inference.actor_parameters import ActorParameters
+from tractor_inference.freshness import FRAME_SILENCE_S, InputMonitor
+from tractor_inference.fusion import BuilderParameters
 
 S = 1_000_000_000
 
@@ -46,6 +51,32 @@ def test_another_frame_is_refused_because_the_mounting_pose_is_not_its_own():
     assert monitor.accept("camera", 10 * S, 10 * S, 1.0)
     assert not monitor.accept("rear_camera", 10 * S, 10 * S, 1.0)
     assert "expected frame_id 'camera', found 'rear_camera'" in monitor.last_rejection
+
+
+def test_a_frame_that_fell_silent_gives_way_to_another_which_is_logged(caplog):
+    monitor = InputMonitor("scan", 0.3)
+    assert monitor.accept("stray", 10 * S, 10 * S, 1.0)
+    assert not monitor.accept("laser", 10 * S, 10 * S, 1.0 + FRAME_SILENCE_S)
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        assert monitor.accept("laser", 10 * S, 10 * S, 1.1 + FRAME_SILENCE_S)
+    assert "frame_id 'laser' adopted" in caplog.text and "'stray'" in caplog.text
+    assert not monitor.accept("stray", 10 * S, 10 * S, 1.2 + FRAME_SILENCE_S)
+    assert monitor.accept("laser", 10 * S, 10 * S, 1.3 + FRAME_SILENCE_S)
+
+
+def test_the_rover_stands_before_another_frame_is_adopted():
+    for cls in (BuilderParameters, ActorParameters):
+        field = next(f for f in dataclasses.fields(cls) if f.name == "max_input_age_s")
+        assert field.metadata["maximum"] < FRAME_SILENCE_S
+
+
+def test_an_empty_frame_is_never_adopted():
+    monitor = InputMonitor("scan", 0.3)
+    assert not monitor.accept("", 10 * S, 10 * S, 1.0)
+    assert "expected a frame_id, found none; set it in the driver" in monitor.last_rejection
+    assert monitor.accept("laser", 10 * S, 10 * S, 1.0)
+    assert not monitor.accept("", 10 * S, 10 * S, 1.1 + FRAME_SILENCE_S)
 
 
 def test_a_reason_of_the_past_does_not_explain_a_later_stop():

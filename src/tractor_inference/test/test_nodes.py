@@ -47,6 +47,8 @@ class Sensors:
         )
         pixels = np.full((48, 64), 1300, np.uint16)
         self.depth = Image(width=64, height=48, encoding="16UC1", step=128, data=pixels.tobytes())
+        for name, frame_id in zip(self.topics, ("laser", "odom", "camera", "camera")):
+            getattr(self, name).header.frame_id = frame_id
         self.muted: set[str] = set()
         self.offset_s = 0.0
         self._next = 0.0
@@ -590,6 +592,14 @@ def test_sensor_poses_come_from_tf_when_asked_for(ros_graph, sensors, contract, 
     row, col = np.argwhere(lidar)[0]
     assert row in (95, 96) and col in (63, 64)
     assert {row for row, _ in np.argwhere(depth)} == {int((2.0 - 1.4) / 0.03125)}
+    # Another LiDAR takes over, which looks ahead: its own pose counts, once the first is silent.
+    transforms.write_text('{"base_link laser_2": [0, 0, 0.2, 0, 0, 0, 1]}')
+    sensors.scan.header.frame_id = "laser_2"
+    ros_graph.until(lambda: "expected frame_id 'laser', found" in builder.output(), every=sensors)
+    grids.clear()
+    ros_graph.until(lambda: grids, every=sensors)
+    assert messages.bev_from_message(grids[-1], contract)[0, 32, 64] == 1.0
+    assert "frame_id 'laser_2' adopted" in builder.output()
 
 
 def test_tf_that_is_not_there_is_named_with_what_to_do(ros_graph, sensors):

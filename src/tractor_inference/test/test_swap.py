@@ -49,11 +49,14 @@ class Rover:
             angle_min=-math.pi, angle_increment=2 * math.pi / 360, range_min=0.05,
             range_max=12.0, ranges=np.full(360, 3.0, np.float32).tolist(),
         )  # fmt: skip
+        scan.header.frame_id = "laser"
+        odom = Odometry()
+        odom.header.frame_id = "odom"
         self._frames = []
         for sample in actor_factory.make_samples(8):
             image = Image()
             messages.bev_message(image, contract)[:] = sample.bev.transpose(1, 2, 0)
-            self._frames.append((Odometry(), scan, image))
+            self._frames.append((odom, scan, image))
         self.grids: list[int] = []
         self.commands: list[tuple[int, float, bool]] = []
         self.node.create_subscription(TwistStamped, "cmd_vel_raw", self._on_command, 100)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 # A clock that disagrees by more than this cannot be used to judge an age.
 MAX_FUTURE_S = 0.1
 # Weight of the newest interval in the mean that gives the rate.
 RATE_WEIGHT = 0.1
 # Reasons are few, but a sensor that fails in ever new ways must not fill the memory.
 MAX_REASONS = 16
+# Longer than any max_input_age_s may be, so that the rover stands, and than a driver that is
+# started again is away, so that a passing stranger cannot take its place.
+FRAME_SILENCE_S = 6.0
+
+_log = logging.getLogger(__name__)
 
 
 class InputMonitor:
@@ -15,7 +22,8 @@ class InputMonitor:
 
     Stamps are compared with the ROS clock, which may be simulated, jump or stand still; staleness
     is judged by arrival on a steady clock, which cannot. The first frame_id is the one that later
-    messages must carry: the mounting poses are those of one sensor.
+    messages must carry, because the mounting poses are those of one sensor; another one is adopted
+    when that sensor has been silent for FRAME_SILENCE_S.
 
     Args:
         required: False when the rover may drive without this input.
@@ -47,7 +55,7 @@ class InputMonitor:
         """Take note of a message; False when its stamp or frame cannot be right.
 
         Args:
-            frame_id: the message's frame; the first one accepted is expected from then on.
+            frame_id: the message's frame, which must be one that `adopts` says yes to.
             stamp_ns: the message's header stamp.
             clock_ns: the ROS clock.
             now_s: a steady clock.
@@ -69,9 +77,19 @@ class InputMonitor:
             self.reject(
                 f"{self.name}: expected stamps that increase, found {step_s:.3f} s backwards"
             )
-        elif self._frame_id not in (None, frame_id):
+        elif not frame_id:
+            self.reject(
+                f"{self.name}: expected a frame_id, found none; "
+                "set it in the driver that publishes this topic"
+            )
+        elif not self.adopts(frame_id, now_s):
             self.reject(f"{self.name}: expected frame_id {self._frame_id!r}, found {frame_id!r}")
         else:
+            if self._frame_id not in (None, frame_id):
+                _log.warning(
+                    f"{self.name}: frame_id {frame_id!r} adopted, because {self._frame_id!r} has "
+                    f"been silent for more than {FRAME_SILENCE_S:g} s"
+                )
             self._frame_id = frame_id
             if self._arrival_s is not None:
                 step_s = now_s - self._arrival_s
@@ -82,6 +100,12 @@ class InputMonitor:
             self._arrival_s, self._stamp_ns = now_s, stamp_ns
             return True
         return False
+
+    def adopts(self, frame_id: str, now_s: float) -> bool:
+        """True when a message of this frame can be accepted; never for an empty one."""
+        known = self._frame_id in (None, frame_id)
+        silent = self._arrival_s is not None and now_s - self._arrival_s > FRAME_SILENCE_S
+        return bool(frame_id) and (known or silent)
 
     def fresh(self, now_s: float) -> bool:
         """True when the last accepted message arrived within the limit."""

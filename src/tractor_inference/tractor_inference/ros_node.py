@@ -279,23 +279,23 @@ class ManagedNode(SuiteNode, LifecycleNode):
             mounting: the field of Robot that says where the sensor is, taken from TF if asked for.
         """
         monitor = self.monitors[name]
-        clock_ns = self.get_clock().now().nanoseconds
+        clock_ns, now_s = self.get_clock().now().nanoseconds, steady_s()
+        header = message.header
         try:
-            if mounting:
-                self._mount(mounting, message.header.frame_id, monitor)
+            # At the time at which it is accepted: no frame may be drawn with the pose of another.
+            if mounting and monitor.adopts(header.frame_id, now_s):
+                self._mount(mounting, header.frame_id)
             value = convert(message)
-            header = message.header
-            if monitor.accept(header.frame_id, stamp_ns(header.stamp), clock_ns, steady_s()):
+            if monitor.accept(header.frame_id, stamp_ns(header.stamp), clock_ns, now_s):
                 return value
         except SensorError as error:
             monitor.reject(str(error))
         self.warn(name, monitor.last_rejection)
         return None
 
-    def _mount(self, field: str, frame_id: str, monitor: InputMonitor) -> None:
-        """Take a sensor's pose from TF, until a message of that frame was accepted."""
-        # The monitor refuses other frames than the first accepted one; their poses are not wanted.
-        if self._tf is None or self._mounted.get(field) == frame_id or monitor.received:
+    def _mount(self, field: str, frame_id: str) -> None:
+        """Take a sensor's pose from TF when its frame is not the one whose pose is in use."""
+        if self._tf is None or self._mounted.get(field) == frame_id:
             return
         pose = self._tf.pose(frame_id, optical=field == "camera_pose")
         changes: dict[str, Any] = {field: pose}
