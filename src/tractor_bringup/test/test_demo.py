@@ -21,8 +21,15 @@ def command(*arguments):
     return [sys.executable, "-m", "tractor_bringup.demo", *map(str, arguments)]
 
 
+def environment(**more):
+    """Return the environment of a demo that draws a ROS domain of its own."""
+    return {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"} | more
+
+
 def run_demo(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=570)
+    return subprocess.run(
+        command(*arguments), env=environment(), capture_output=True, text=True, timeout=570
+    )  # fmt: skip
 
 
 def wait_for(condition, limit_s=60.0):
@@ -55,7 +62,7 @@ def driving(tmp_path, actor_onnx):
     with (tmp_path / "printed").open("wb") as printed:
         process = subprocess.Popen(
             command("--output", output, "--model", actor_onnx),
-            env=os.environ | {"DEMO_TEST": str(output)}, stdout=printed, stderr=subprocess.STDOUT,
+            env=environment(DEMO_TEST=str(output)), stdout=printed, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def keeps_samples():
@@ -144,6 +151,59 @@ def test_an_actor_that_an_earlier_demo_left_is_driven_again(tmp_path):
 def test_a_missing_actor_is_named(tmp_path):
     done = run_demo("--output", tmp_path / "out", "--model", tmp_path / "none.onnx")
     assert done.returncode == 1 and "none.onnx" in done.stderr
+
+
+@pytest.fixture
+def neighbour():
+    """Another ROS graph of this machine: the domain of a node that publishes."""
+    rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from std_msgs.msg import Empty
+
+    domain = int(os.environ["ROS_DOMAIN_ID"])
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    node = rclpy.create_node("neighbour", context=context)
+    node.create_publisher(Empty, "cmd_vel", 1)
+    yield domain
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.ros
+def test_a_domain_in_use_that_the_user_set_is_refused(neighbour):
+    with pytest.raises(demo.DemoError) as error:
+        demo.set_ros_environment()
+    assert f"ROS_DOMAIN_ID={neighbour}: expected a domain in which nothing" in str(error.value)
+    assert "neighbour" in str(error.value) or "/cmd_vel" in str(error.value)
+
+
+@pytest.mark.ros
+def test_a_free_domain_that_the_user_set_is_kept(neighbour, monkeypatch, capsys):
+    free = neighbour + 101
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free))
+    demo.set_ros_environment()
+    assert os.environ["ROS_DOMAIN_ID"] == str(free)
+    assert f"ROS domain {free}" in capsys.readouterr().out
+
+
+def test_domains_are_drawn_until_one_is_free(monkeypatch):
+    monkeypatch.delenv("ROS_DOMAIN_ID")
+    tried = []
+    monkeypatch.setattr(
+        demo, "others_in", lambda d: tried.append(d) or ["rover"] * (len(tried) < 3)
+    )
+    demo.set_ros_environment()
+    assert len(set(tried)) == 3 and os.environ["ROS_DOMAIN_ID"] == str(tried[-1])
+    monkeypatch.delenv("ROS_DOMAIN_ID")
+    monkeypatch.setattr(demo, "others_in", lambda _: ["rover"])
+    with pytest.raises(demo.DemoError, match=r"found none of .* by ROS_DOMAIN_ID"):
+        demo.set_ros_environment()
+
+
+def test_a_domain_that_does_not_exist_is_refused(monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", "rover")
+    with pytest.raises(demo.DemoError, match=r"expected 0\.\.232, found 'rover'"):
+        demo.set_ros_environment()
 
 
 @pytest.mark.slow
