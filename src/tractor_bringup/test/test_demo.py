@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tractor_bringup import demo
+from tractor_bringup import demo, demo_report
 
 KEYS = {"samples", "onnx_bytes", "fp16_bytes", "int8_bytes", "int8_mae", "int8_within_0_05"}
 PAIRS = ("distance_m", "collisions", "latency_ms_p50", "latency_ms_p99")
@@ -127,6 +128,38 @@ def test_the_whole_loop_ends_with_a_report(tmp_path, params_file, source):
     assert page.count("data:image/png") == (3 if source == "sim" else 2)
     assert "distance, m" in done.stdout and "%" in done.stdout
     assert (output / "models" / "remote_trained.rknn").is_symlink()
+
+
+def drives(tmp_path, onnx, int8):
+    return {
+        label: demo.Drive([], [8.0] * count, tmp_path / f"{label}_actor.log")
+        for label, count in (("onnx", onnx), ("int8", int8))
+    }
+
+
+@pytest.mark.parametrize(("onnx", "int8", "named"), [(2700, 190, "int8"), (190, 2700, "onnx")])
+def test_a_drive_that_mostly_stood_still_is_named_with_its_log(tmp_path, onnx, int8, named):
+    with pytest.raises(demo.DemoError) as error:
+        demo.ensure_alike(drives(tmp_path, onnx, int8))
+    assert f"found 190 with {named.upper()} and 2700 with" in str(error.value)
+    assert f"{named}_actor.log" in str(error.value)
+    demo.ensure_alike(drives(tmp_path, 2700, 1400))
+
+
+def test_why_a_model_is_in_doubt_is_said_under_the_table(tmp_path):
+    conversion = {
+        "notes": ["accepted with doubts: left: mean absolute error 0.03, more than 0.02"],
+        "onnx_bytes": 3,
+        "samples": {"calibration": 22},
+        "validation": {
+            "fp16": {"bytes": 2},
+            "int8": {"bytes": 1, "mae": 0.03, "max": 0.2, "sqnr_db": 30.0, "within_0_05": 0.9},
+            "verdict": "warn", "frames": 25, "source": "held-out frames",
+        },
+    }  # fmt: skip
+    found = demo_report.Comparison(conversion, drives(tmp_path, 9, 9), {}, np.zeros(0), 100)
+    printed = demo_report.table(demo_report.summarise(found, 200.0))
+    assert "note: accepted with doubts: left: mean absolute error 0.03" in printed
 
 
 def test_nothing_of_a_folder_that_no_demo_made_is_touched(tmp_path, actor_onnx):

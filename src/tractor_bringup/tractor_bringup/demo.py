@@ -47,6 +47,8 @@ DOMAINS, LAST_DOMAIN = range(1, 102), 232
 DOMAIN_DRAWS = 5
 # Nodes of one machine find each other within a fraction of it.
 LISTEN_S = 1.0
+# Both drives take the same time; with fewer moving commands, in proportion, one was disturbed.
+LEAST_SHARE = 0.5
 # The toolkit's simulator builds its model anew before the actor is ready.
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 10.0
@@ -115,9 +117,13 @@ class Processes:
             if status is not None and (status != 0 or name != may_end):
                 raise DemoError(f"{name} ended with status {status}; {tail(log)}")
 
+    def log(self, name: str) -> Path:
+        """Return the log of a running process."""
+        return self._running[name][1]
+
     def tail(self, name: str) -> str:
         """Return the end of the log of a running process for an error message."""
-        return tail(self._running[name][1])
+        return tail(self.log(name))
 
     def stop(self, *names: str) -> None:
         """End the named nodes, or all, and wait for them."""
@@ -319,6 +325,7 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
         processes.start_node(
             "cmd_guard", "tractor_inference.cmd_guard_node", enable_stamped_cmd_vel=True
         )
+        result.actor_log = processes.log("sac_actor")
         progress.show(0, "starting")
         for name in ("bev_builder", "sac_actor"):
             _wait_until_active(name, processes, monitor)
@@ -333,20 +340,37 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
                 kept = len(samples.list_files(folder))
                 driven_s = number * options.seconds + min(moved_s, options.seconds)
                 progress.show(kept if keep else int(driven_s), scene.note)
+                # What is driven only for more samples is not compared.
+                if number < scenes and (scene.result_file or moved_s < options.seconds):
+                    result.latencies_ms = list(monitor.latencies_ms)
                 if options.recordings and moved_s >= options.seconds and kept >= keep:
                     break
             processes.stop(scene.node)
-            if number < scenes:
-                # What is driven only for more samples is not compared.
-                result.latencies_ms = list(monitor.latencies_ms)
-                if scene.result_file is not None:
-                    result.runs.append(json.loads(scene.result_file.read_text()))
+            if number < scenes and scene.result_file is not None:
+                result.runs.append(json.loads(scene.result_file.read_text()))
         progress.show(kept if keep else total_s, "done")
         if kept < keep:
             raise DemoError(f"expected {keep} samples, kept {kept}; {monitor.actor_state()}")
     if not result.latencies_ms:
         raise DemoError(f"no command moved the rover; {monitor.actor_state()}")
     return result
+
+
+def ensure_alike(drives: dict[str, Drive]) -> None:
+    """Check that no drive mostly stood still while the other moved.
+
+    Raises:
+        DemoError: one has less than LEAST_SHARE of the other's moving commands.
+    """
+    counts = {label: len(driven.latencies_ms) for label, driven in drives.items()}
+    least, most = sorted(counts, key=lambda label: counts[label])
+    if counts[least] < LEAST_SHARE * counts[most]:
+        names = demo_report.NAMES
+        raise DemoError(
+            f"expected about as many moving commands in both drives, found {counts[least]} with "
+            f"{names[least]} and {counts[most]} with {names[most]}; why the rover stood still is "
+            f"in {drives[least].actor_log}"
+        )
 
 
 def _wait_until_active(name: str, processes: Processes, monitor: Monitor) -> None:
@@ -470,6 +494,7 @@ def run(options: Options) -> None:
         conversion = convert(options, actor)
     with step(options, "3/4 driving again with the INT8 model in the toolkit's simulator"):
         int8 = drive(options, "int8", "rknn_sim", Path(conversion["model"]), 0)
+        ensure_alike({"onnx": onnx, "int8": int8})
     with step(options, "4/4 comparing"):
         drives = {"onnx": onnx, "int8": int8}
         comparison = demo_report.compare(contract, options.output, actor, conversion, drives)

@@ -28,10 +28,14 @@ PAGE_WIDTH_IN = 10.0
 
 @dataclasses.dataclass
 class Drive:
-    """One drive with one model: a result per world, latencies (ms) of every moving command."""
+    """One drive with one model: a result per world, latencies (ms) of every moving command.
+
+    `actor_log` is what the actor printed.
+    """
 
     runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     latencies_ms: list[float] = dataclasses.field(default_factory=list)
+    actor_log: Path = Path()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +134,7 @@ def summarise(found: Comparison, seconds: float) -> dict[str, Any]:
         "commands": both(lambda label: len(found.drives[label].latencies_ms)),
         "latency_ms_p50": both(percentile, 50),
         "latency_ms_p99": both(percentile, 99),
+        "notes": found.conversion["notes"],
         "seconds": round(seconds, 1),
     }
 
@@ -169,6 +174,7 @@ def table(summary: dict[str, Any]) -> str:
         f"kept {summary['samples']} samples, calibrated with {summary['calibrated_with']}, "
         f"validated on {summary['validated_on']}, {summary['seconds']:.0f} s in all"
     )
+    lines += [f"note: {note}" for note in summary["notes"]]
     return "\n".join([*lines, ""])
 
 
@@ -266,7 +272,7 @@ def render(contract: Contract, source: str, found: Comparison, summary: dict[str
         lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m),
         (8.4, 4.2), "both channels of one grid", columns=2,
     )  # fmt: skip
-    notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in found.conversion["notes"])
+    notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in summary["notes"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Rover demo</title><style>{STYLE}</style></head>
 <body>
