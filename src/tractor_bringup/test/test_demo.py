@@ -1,5 +1,6 @@
 """The main job, shortened: simulated or recorded sensors, samples, INT8, drive again, report."""
 
+import contextlib
 import json
 import os
 import re
@@ -146,7 +147,7 @@ def test_a_drive_that_mostly_stood_still_is_named_with_its_log(tmp_path, onnx, i
     demo.ensure_alike(drives(tmp_path, 2700, 1400))
 
 
-def test_why_a_model_is_in_doubt_is_said_under_the_table(tmp_path):
+def test_why_a_model_is_in_doubt_and_what_drifted_is_said_under_the_table(tmp_path):
     conversion = {
         "notes": ["accepted with doubts: left: mean absolute error 0.03, more than 0.02"],
         "onnx_bytes": 3,
@@ -157,9 +158,33 @@ def test_why_a_model_is_in_doubt_is_said_under_the_table(tmp_path):
             "verdict": "warn", "frames": 25, "source": "held-out frames",
         },
     }  # fmt: skip
-    found = demo_report.Comparison(conversion, drives(tmp_path, 9, 9), {}, np.zeros(0), 100)
+    driven = drives(tmp_path, 9, 9)
+    driven["int8"].drift = "recalibrate: outside are prev_lin in 3.0%"
+    found = demo_report.Comparison(conversion, driven, {}, np.zeros(0), 100)
     printed = demo_report.table(demo_report.summarise(found, 200.0))
     assert "note: accepted with doubts: left: mean absolute error 0.03" in printed
+    assert "note: while driving with INT8 the actor said recalibrate: outside" in printed
+
+
+@pytest.mark.ros
+def test_the_actors_advice_to_recalibrate_is_heard():
+    rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+    with contextlib.closing(demo.Monitor()) as monitor:
+        node = rclpy.create_node("sac_actor")
+        publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        advice = KeyValue(key="drift", value="recalibrate: prev_lin")
+        for values in ([advice], []):
+            status = DiagnosticStatus(name="sac_actor", message=f"{len(values)}", values=values)
+
+            def heard(status=status):
+                publisher.publish(DiagnosticArray(status=[status]))
+                return monitor.states.get("sac_actor") == status.message
+
+            wait_for(heard)
+        assert monitor.drift == "recalibrate: prev_lin"
+        node.destroy_node()
 
 
 def test_nothing_of_a_folder_that_no_demo_made_is_touched(tmp_path, actor_onnx):

@@ -177,6 +177,7 @@ class Monitor:
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.latencies_ms: list[float] = []
         self.states: dict[str, str] = {}
+        self.drift = ""
         self._clients: dict[str, Any] = {}
         executor = SingleThreadedExecutor()
         executor.add_node(self._node)
@@ -197,6 +198,8 @@ class Monitor:
     def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
             self.states[status.name] = status.message
+            # The actor goes on saying it for as long as it holds; the last word counts.
+            self.drift = next((v.value for v in status.values if v.key == "drift"), self.drift)
 
     def actor_state(self) -> str:
         """Return what the actor last said of itself, for an error message."""
@@ -349,6 +352,7 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
             if number < scenes and scene.result_file is not None:
                 result.runs.append(json.loads(scene.result_file.read_text()))
         progress.show(kept if keep else total_s, "done")
+        result.drift = monitor.drift
         if kept < keep:
             raise DemoError(f"expected {keep} samples, kept {kept}; {monitor.actor_state()}")
     if not result.latencies_ms:

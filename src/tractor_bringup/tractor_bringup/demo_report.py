@@ -30,12 +30,13 @@ PAGE_WIDTH_IN = 10.0
 class Drive:
     """One drive with one model: a result per world, latencies (ms) of every moving command.
 
-    `actor_log` is what the actor printed.
+    `actor_log` is what the actor printed, `drift` its advice to recalibrate, empty when none.
     """
 
     runs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     latencies_ms: list[float] = dataclasses.field(default_factory=list)
     actor_log: Path = Path()
+    drift: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +117,11 @@ def summarise(found: Comparison, seconds: float) -> dict[str, Any]:
     def both(function: Any, *args: Any) -> dict[str, Any]:
         return {label: function(label, *args) for label in NAMES}
 
+    drifts = [
+        f"while driving with {NAMES[label]} the actor said {driven.drift}"
+        for label, driven in found.drives.items()
+        if driven.drift
+    ]
     return {
         "samples": found.samples,
         "calibrated_with": found.conversion["samples"]["calibration"],
@@ -134,7 +140,7 @@ def summarise(found: Comparison, seconds: float) -> dict[str, Any]:
         "commands": both(lambda label: len(found.drives[label].latencies_ms)),
         "latency_ms_p50": both(percentile, 50),
         "latency_ms_p99": both(percentile, 99),
-        "notes": found.conversion["notes"],
+        "notes": [*found.conversion["notes"], *drifts],
         "seconds": round(seconds, 1),
     }
 
@@ -231,7 +237,10 @@ def _trajectories(found: Comparison) -> str:
 
     legend = (
         "<p>Triangle: start. Dot: end. Grey: seen by the LiDAR. Brown: below its plane. Light "
-        "blue: overhanging.</p>\n"
+        "blue: overhanging.</p>\n<p>Two good models do not keep to one path: each command changes "
+        "what the rover sees next, so that a small difference early grows. How far and how safely "
+        "they drive can be compared; how well their answers agree is shown at the end, on equal "
+        "frames.</p>\n"
     )
     alt = "both drives in every world, from above"
     return legend + plot(draw, (PAGE_WIDTH_IN, 4.2), alt, columns=len(seeds))
