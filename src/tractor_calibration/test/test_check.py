@@ -14,6 +14,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -225,7 +226,6 @@ BAD = {
     "shape": (lambda f: _changed(f, bev=f.bev[:, :64]), "expected shape (2, 128, 128)"),
     "type": (lambda f: _changed(f, proprio=f.proprio.astype(float)), "expected float32"),
     "member": (lambda f: dict(bev=f.bev), "missing ['proprio']"),
-    "contract": (lambda f: _changed(f, contract=np.array("0" * 64)), "expected contract"),
     "essay": (lambda f: _changed(f, contract=np.array("x" * 100_000)), "expected contract"),
 }
 
@@ -242,10 +242,79 @@ def test_each_fault_is_found_and_the_others_are_still_judged(tmp_path, contract,
     for name, (_, sentence) in BAD.items():
         assert sentence in result["unusable"].pop(f"calib_{name}.npz")
     assert not result["unusable"]
-    assert "cannot be used, and are left out: 9" in reasons(result)
+    assert "cannot be used, and are left out: 8" in reasons(result)
     assert contents(folder) == before
     text = check.table(run(folder)[1])
     assert "calib_nan.npz" in text and len(text) < 10_000
+
+
+def test_files_of_one_reason_are_named_up_to_ten(calibration_dir, run):
+    for number in range(12):
+        (calibration_dir / f"calib_{number:02}.npz").mkdir()
+    (calibration_dir / "calib_link.npz").symlink_to("nowhere")
+    text = check.table(run(calibration_dir)[1])
+    first = ", ".join(f"calib_{number:02}.npz" for number in range(10))
+    assert f"  {first} and 2 more: expected a regular file, found a folder\n" in text
+    assert "  calib_link.npz: expected a regular file, found a link\n" in text
+
+
+class TestAnotherParameterFile:
+    """Samples are sound under the parameter file that they were made with."""
+
+    @pytest.fixture
+    def clipped(self, tmp_path, params_file):
+        content = yaml.safe_load(params_file.read_text())
+        content["/**"]["ros__parameters"]["observation"]["proprio_clip"] = 2.0
+        path = tmp_path / "clip.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    @pytest.fixture
+    def good_set(self, tmp_path, contract, frames):
+        return write(tmp_path / "set", contract, frames(100))
+
+    def test_all_stay_and_are_named_once(self, good_set, clipped, capsys):
+        before = contents(good_set)
+        code = check.main([str(good_set), "--params", str(clipped), "--quarantine"])
+        out, _ = capsys.readouterr()
+        assert code == 4
+        assert contents(good_set) == before
+        assert out.count("made with another parameter file") == 1
+        assert (
+            "poor: all 100 samples were made with another parameter file: "
+            "proprio_clip: here 2.0, there 3.0\n    -> give the --params they were made with"
+        ) in out
+        assert "drive" not in out
+
+    def test_the_error_gives_the_same_remedy(self, good_set, clipped, capsys):
+        check.main([str(good_set), "--params", str(clipped), "--json"])
+        result = json.loads(capsys.readouterr().out)
+        assert result["error"].endswith("can be used; give the --params they were made with")
+        assert (result["found"], len(result["foreign"]), result["unusable"]) == (100, 100, {})
+
+    def test_some_are_named_and_only_damaged_files_are_moved(self, good_set, frames, run):
+        (good,) = frames(1, seed=1)
+        np.savez(good_set / "calib_x.npz", **_changed(good, contract=np.array("0" * 64)))
+        (good_set / "calib_y.npz").write_text("text")
+        code, result = run(good_set, "--quarantine")
+        assert (code, result["grade"]) == (0, "good")
+        assert {*result["quarantined"]} == {"calib_y.npz"}
+        assert result["foreign"] == {"calib_x.npz": "0" * 64}
+        assert "1 of 102 samples were made with another parameter file: contract: here" in (
+            reasons(result)
+        )
+        assert "there 000000000000; they are calib_x.npz" in reasons(result)
+
+    def test_where_they_are_missing_nobody_is_sent_to_drive(self, tmp_path, contract, frames, run):
+        folder = write(tmp_path / "set", contract, frames(30))
+        for file in samples.list_files(folder)[:20]:
+            with np.load(file) as data:
+                members = {**data, "contract": np.array("0" * 64)}
+            np.savez(file, **members)
+        code, result = run(folder)
+        assert (code, result["grade"], result["usable"]) == (1, "poor", 10)
+        assert "give the --params" in result["findings"][0]["advice"]
+        assert "drive" not in result["findings"][0]["advice"]
 
 
 class Trap:
@@ -295,7 +364,9 @@ def hostile(tmp_path, contract, frames, monkeypatch):
         "bomb_bzip2.npz": "expected stored or deflated data",
         "header.npz": "absurd header",
         "huge.npz": "expected at most 4194304 bytes",
-        **dict.fromkeys(("link.npz", "nowhere.npz", "pipe.npz", "folder.npz"), "regular file"),
+        **dict.fromkeys(("link.npz", "nowhere.npz"), "expected a regular file, found a link"),
+        "pipe.npz": "expected a regular file, found a pipe",
+        "folder.npz": "expected a regular file, found a folder",
         **dict.fromkeys(
             ("half.npz", "esc\x1b[2J\n.npz", os.fsdecode(b"\xff.npz")), "not a readable .npz file"
         ),

@@ -12,8 +12,9 @@ Exit codes:
   4  no usable calibration samples
   7  the report cannot be written, or files cannot be moved
   130  interrupted
-Files that cannot be used are left out of the grade. Nothing is deleted or overwritten, and without
---quarantine and --html nothing is written.
+Files that cannot be used, or were made with another parameter file, are left out of the grade; the
+latter are never moved. Nothing is deleted or overwritten, and without --quarantine and --html
+nothing is written.
 """
 
 from __future__ import annotations
@@ -208,25 +209,25 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _unusable(reasons: dict[str, str]) -> list[str]:
-    """Return each reason once, with the first of its files."""
+    """Return each reason once, with its files."""
+    from .quality import listed
+
     files: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         files.setdefault(reason, []).append(name)
-    lines = [
-        f"  {printable(names[0])}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: "
-        f"{printable(reason)}"
-        for reason, names in files.items()
-    ]
+    lines = [f"  {listed(names)}: {printable(reason)}" for reason, names in files.items()]
     hidden = len(lines) - _MOST_SHOWN
     return lines[:_MOST_SHOWN] + ([f"  and {hidden} more reasons: --json"] if hidden > 0 else [])
 
 
-def _check(args: argparse.Namespace, contract: Any) -> tuple[dict[str, Any], int, list[str]]:
+def _check(
+    args: argparse.Namespace, contract: Any, others: Sequence[Any]
+) -> tuple[dict[str, Any], int, list[str]]:
     """Return the result, the exit code, and what went wrong with files."""
     from . import quality
 
     found = quality.survey(args.folder, contract, _progress)
-    result = quality.describe(found)
+    result = quality.describe(found, others)
     result["quarantined"] = {}
     problems: list[str] = []
     if args.quarantine and found.unusable:
@@ -245,9 +246,10 @@ def _check(args: argparse.Namespace, contract: Any) -> tuple[dict[str, Any], int
     if problems:
         return result, FILES, problems
     if not found.files:
+        collect = "drive with ./start_sac_rover.sh to collect some"
         return result, NO_SAMPLES, [
             f"No calibration samples found: 0 of {result['found']} files in {args.folder} can be "
-            "used; drive with ./start_sac_rover.sh to collect some"
+            f"used; {quality.FOREIGN_ADVICE if found.foreign else collect}"
         ]  # fmt: skip
     return result, POOR if result["grade"] == "poor" else 0, []
 
@@ -260,7 +262,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tractor_inference import contract, paths
 
         observed = contract.load(args.params or paths.default_params_file())
-        result, code, problems = _check(args, observed)
+        others = []
+        with contextlib.suppress(ParameterError):
+            others.append(contract.load(paths.default_params_file()))
+        result, code, problems = _check(args, observed, others)
     except ParameterError as error:
         return failed(USAGE, str(error))
     except SampleError as error:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_inference import coverage, samples
+from tractor_inference.command import printable
 from tractor_inference.contract import Contract
 from tractor_inference.errors import SampleError
 from tractor_inference.sampler import ENOUGH_IN_REGION
@@ -32,6 +33,10 @@ CONSTANT = 1e-6
 MOST_LONELY = 5
 # A hostile file can hold a contract digest of megabytes, which its refusal cites.
 MAX_REASON = 400
+MOST_NAMED = 10
+MOST_CONTRACTS = 3
+DIGEST_SHOWN = 12
+FOREIGN_ADVICE = "give the --params they were made with"
 
 _FEATURE_ADVICE = {
     "lidar_min": "drive nearer to obstacles and farther from them",
@@ -62,7 +67,8 @@ class Survey:
 
     `proprio` is (n, 6) float32 raw, `points` (n, d) float32 places in the space of coverage,
     `occupancy` (channels, cells, cells) the mean grid, `empty` (channels,) how many grids have no
-    occupied cell; `regions` holds {feature: region} of each file.
+    occupied cell; `regions` holds {feature: region} of each file. `foreign` are the files made for
+    another contract, with its digest: under that one they may be sound.
     """
 
     folder: Path
@@ -77,6 +83,7 @@ class Survey:
     stamps_ns: tuple[int | None, ...]
     duplicates: dict[Path, Path]
     unusable: dict[Path, str]
+    foreign: dict[Path, str]
 
 
 def survey(
@@ -101,10 +108,13 @@ def survey(
     files, stamps, sessions, regions = [], [], [], []
     proprio, points = [], []
     first: dict[bytes, Path] = {}
-    duplicates, unusable = {}, {}
+    duplicates, unusable, foreign = {}, {}, {}
     for file in progress(samples.list_files(folder)):
         try:
             sample = samples.read(file, contract)
+        except samples.ForeignSampleError as error:
+            foreign[file] = error.digest
+            continue
         except SampleError as error:
             # The sampler replaces files while it drives.
             if file.is_symlink() or file.exists():
@@ -134,6 +144,7 @@ def survey(
         tuple(stamps),
         duplicates,
         unusable,
+        foreign,
     )
 
 
@@ -174,10 +185,14 @@ def spread(
     return chosen, np.array(nearest, np.float32)
 
 
-def describe(found: Survey) -> dict[str, Any]:
+def describe(found: Survey, others: Sequence[Contract] = ()) -> dict[str, Any]:
     """Return what was found, its grade, the reasons and the advice, as plain JSON types.
 
     `distinct` counts frames that differ from each other by more than ALIKE, up to GOOD_SAMPLES.
+
+    Args:
+        found: what is described.
+        others: contracts that files may have been made for, to say in which fields they differ.
     """
     contract = found.contract
     usable = len(found.files)
@@ -187,11 +202,12 @@ def describe(found: Survey) -> dict[str, Any]:
     result: dict[str, Any] = {
         "folder": str(found.folder),
         "contract": contract.digest,
-        "found": usable + len(found.unusable),
+        "found": usable + len(found.unusable) + len(found.foreign),
         "usable": usable,
         "distinct": len(chosen),
         "duplicates": {file.name: of.name for file, of in found.duplicates.items()},
         "unusable": {file.name: reason for file, reason in found.unusable.items()},
+        "foreign": {file.name: digest for file, digest in found.foreign.items()},
         "sessions": dict(sorted(Counter(found.sessions).items())),
         "without_stamp": sum(not stamp for stamp in found.stamps_ns),
         "features": _features(found) if usable else {},
@@ -211,6 +227,9 @@ def describe(found: Survey) -> dict[str, Any]:
         ],
     }
     findings = _findings(result)
+    if found.foreign:
+        findings.append(_foreign(found, result["found"], others))
+    findings.sort(key=lambda finding: GRADES.index(finding.grade))
     result["grade"] = min((finding.grade for finding in findings), key=GRADES.index, default="good")
     result["findings"] = [dataclasses.asdict(finding) for finding in findings]
     return result
@@ -255,18 +274,45 @@ def few_regions(counts: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
     )
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return file names for a sentence, ten at most."""
+    hidden = len(names) - MOST_NAMED
+    shown = ", ".join(map(printable, names[:MOST_NAMED]))
+    return f"{shown} and {hidden} more" if hidden > 0 else shown
+
+
+def _foreign(found: Survey, total: int, others: Sequence[Contract]) -> Finding:
+    """Say once which files were made with another parameter file, and where it differs."""
+    known = {other.digest: other for other in others}
+    details = []
+    for digest, _ in Counter(found.foreign.values()).most_common(MOST_CONTRACTS):
+        if digest in known:
+            details += found.contract.differences(known[digest].canonical())
+        else:
+            ours = found.contract.digest[:DIGEST_SHOWN]
+            details.append(f"contract: here {ours}, there {digest[:DIGEST_SHOWN]}")
+    count = len(found.foreign)
+    who = f"all {count}" if count == total else f"{count} of {total}"
+    reason = f"{who} samples were made with another parameter file: {'; '.join(details)}"
+    if count < total:
+        reason += f"; they are {listed([file.name for file in found.foreign])}"
+    return Finding("good" if found.files else "poor", reason, FOREIGN_ADVICE)
+
+
 def _findings(result: dict[str, Any]) -> list[Finding]:
-    """Return the reasons of the grade, the worst first."""
+    """Return the reasons of the grade."""
     usable, distinct = result["usable"], result["distinct"]
     found = []
-    if distinct < GOOD_SAMPLES:
+    if distinct < GOOD_SAMPLES and (usable or not result["foreign"]):
         poor = distinct < POOR_SAMPLES
         detail = f"{usable} usable samples"
         if distinct < usable:
             detail += f", {distinct} of them distinct (the others are much like these)"
         wanted = f"fewer than {POOR_SAMPLES} are poor" if poor else f"{GOOD_SAMPLES} are wanted"
         advice = "drive on while it samples"
-        if usable >= GOOD_SAMPLES:
+        if result["foreign"]:
+            advice = f"others are of another contract: {FOREIGN_ADVICE}"
+        elif usable >= GOOD_SAMPLES:
             advice += ", in other places, at other speeds and turns; more of the same does not help"
         found.append(Finding("poor" if poor else "fair", f"{detail}; {wanted}", advice))
     if usable:
@@ -286,7 +332,7 @@ def _findings(result: dict[str, Any]) -> list[Finding]:
             "good", "all samples come from one session",
             "collect in several places and lights: samples of all sessions may share a folder",
         ))  # fmt: skip
-    return sorted(found, key=lambda finding: GRADES.index(finding.grade))
+    return found
 
 
 def _narrow(result: dict[str, Any]) -> list[Finding]:

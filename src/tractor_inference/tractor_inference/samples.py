@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import re
 import stat
 import struct
 import tempfile
@@ -28,6 +29,16 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_MEMBER_BYTES = 16 * 1024 * 1024
 MAX_TEXT = 200
 MEMBERS = ("bev", "proprio", "stamp", "contract", "session", "origin")
+_DIGEST = re.compile("[0-9a-f]{64}")
+_KINDS = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"))
+
+
+class ForeignSampleError(SampleError):
+    """The sample was made for another contract, with `digest`, and may be sound under that."""
+
+    def __init__(self, message: str, digest: str) -> None:
+        super().__init__(message)
+        self.digest = digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +115,8 @@ def _read_bytes(path: Path) -> bytes:
     """Read a file of a sensible size once, links not followed."""
     found = os.lstat(path)
     if not stat.S_ISREG(found.st_mode):
-        raise SampleError("expected a regular file, found a link or special file")
+        kind = next((name for fits, name in _KINDS if fits(found.st_mode)), "a special file")
+        raise SampleError(f"expected a regular file, found {kind}")
     if found.st_size > MAX_FILE_BYTES:
         raise SampleError(f"expected at most {MAX_FILE_BYTES} bytes, found {found.st_size}")
     with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW)) as file:
@@ -142,11 +154,14 @@ def read(path: str | Path, contract: Contract) -> Sample:
     Files with only `bev` and `proprio` (written by other software) are read too.
 
     Raises:
+        ForeignSampleError: the file was made for another contract, whatever else is wrong.
         SampleError: the file cannot calibrate a model; all reasons at once.
     """
     path = Path(path)
     try:
         return parse(_read_bytes(path), contract)
+    except ForeignSampleError as error:
+        raise ForeignSampleError(f"{path}: {error}", error.digest) from error
     except SampleError as error:
         raise SampleError(f"{path}: {error}") from error
     except FileNotFoundError as error:
@@ -159,6 +174,7 @@ def parse(data: bytes, contract: Contract) -> Sample:
     """Check the bytes of a file and return the sample in them, as `read` does.
 
     Raises:
+        ForeignSampleError: made for another contract, whatever else is wrong.
         SampleError: they cannot calibrate a model; all reasons at once.
     """
     try:
@@ -171,11 +187,11 @@ def parse(data: bytes, contract: Contract) -> Sample:
     if missing:
         raise SampleError(f"expected members bev and proprio, missing {missing}")
     problems = sample_problems(arrays["bev"], arrays["proprio"], contract)
-    if "contract" in arrays:
-        try:
-            contract.require_same(str(arrays["contract"]), "sample")
-        except ContractError as error:
-            problems.append(str(error))
+    digest = str(arrays.get("contract", contract.digest))
+    try:
+        contract.require_same(digest, "sample")
+    except ContractError as error:
+        problems.append(str(error))
     stamp = arrays.get("stamp")
     if stamp is not None and (stamp.ndim != 0 or stamp.dtype.kind not in "iu"):
         problems.append(
@@ -189,10 +205,13 @@ def parse(data: bytes, contract: Contract) -> Sample:
         else:
             texts[name] = str(array)
     if problems:
-        raise SampleError("; ".join(problems))
+        message = "; ".join(problems)
+        if digest != contract.digest and _DIGEST.fullmatch(digest):
+            raise ForeignSampleError(message, digest)
+        raise SampleError(message)
     stamp_ns = None if stamp is None else int(stamp)
-    digest = hashlib.sha256(data).hexdigest()
-    return Sample(arrays["bev"], arrays["proprio"], stamp_ns, **texts, sha256=digest)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Sample(arrays["bev"], arrays["proprio"], stamp_ns, **texts, sha256=sha256)
 
 
 def list_files(folder: str | Path) -> list[Path]:
