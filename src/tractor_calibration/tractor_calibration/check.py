@@ -32,7 +32,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printable
+from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printable, printing
 from tractor_inference.errors import ParameterError, SampleError
 
 log = logging.getLogger(__name__)
@@ -254,6 +254,7 @@ def _check(
     return result, POOR if result["grade"] == "poor" else 0, []
 
 
+@printing
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _arguments(argv)

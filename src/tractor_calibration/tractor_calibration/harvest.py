@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tractor_inference import samples
-from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser
+from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printing
 from tractor_inference.coverage import CoverageSet, embedding
 from tractor_inference.errors import ParameterError, SampleError, TractorError, raise_all
 from tractor_inference.messages import stamp_ns
@@ -310,6 +310,7 @@ def summary(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@printing
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _arguments(argv)
@@ -321,9 +322,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_writable(args.out)
         kept = _Kept(args.out, settings, args.keep or settings.actor.sample_keep, args.probability)
         bags = [_harvest_bag(path, wanted, settings, kept) for path in args.bags]
-        if not kept.offered:
-            reasons = "\n".join(line for bag in bags for line in _lines_of(bag))
-            return failed(NOTHING, f"no usable frame:\n{reasons}", bags=bags)
         for _, sample in sorted(kept.frames.items()):
             written.append(str(samples.write(args.out, sample, settings.contract)))
     except ParameterError as error:
@@ -337,6 +335,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed(
             INTERRUPTED, f"interrupted, {_plural(len(written), 'sample')} written", written=written
         )
+    if not kept.offered:
+        reasons = "\n".join(line for bag in bags for line in _lines_of(bag))
+        return failed(NOTHING, f"no usable frame:\n{reasons}", bags=bags)
     code = DAMAGED if any(bag["losses"] or bag["error"] for bag in bags) else 0
     result = {
         "ok": code == 0,

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printable
+from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printable, printing
 from tractor_inference.errors import ModelError, ParameterError, TractorError
 
 log = logging.getLogger(__name__)
@@ -169,6 +169,7 @@ def summary(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@printing
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _arguments(argv)

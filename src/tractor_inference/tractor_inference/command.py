@@ -3,19 +3,60 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import functools
 import importlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ParamSpec
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, OUTPUT_LOST, INTERRUPTED, READER_GONE = 2, 74, 130, 141
+_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+P = ParamSpec("P")
 
 log = logging.getLogger(__name__)
 
 
+def printing(main: Callable[P, int]) -> Callable[P, int]:
+    """Wrap a command, so that what it prints arrives or its exit code says that it did not.
+
+    READER_GONE, without a word, as of a program that SIGPIPE ends: who reads, such as head, has
+    seen enough. OUTPUT_LOST, as EX_IOERR of sysexits.h: the disk that it is sent to is full.
+    """
+
+    @functools.wraps(main)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            try:
+                return main(*args, **kwargs)
+            finally:
+                if sys.stdout is not None:  # closed by the caller
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            code = READER_GONE
+        except OSError as error:
+            if error.errno not in _LOST:
+                raise
+            log.error(
+                "standard output: expected room for the result, found none (%s); what was asked "
+                "may be done: free space or send the output elsewhere",
+                error.strerror,
+            )
+            code = OUTPUT_LOST
+        # What is left in the buffer would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code
+
+    return run
+
+
+@printing
 def dispatch(package: str, verbs: Mapping[str, str]) -> int:
     """Run the verb that the command line names, a module of the package, and return its exit code.
 
@@ -45,6 +86,10 @@ def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         doc: a summary, an empty line, and the details with the exit codes.
     """
     summary, details = (doc or "").split("\n\n", 1)
+    details += (
+        f"\n{OUTPUT_LOST} instead when the output cannot be written, as to a full disk, and "
+        f"{READER_GONE} when its\nreader has gone, as head does; what was asked may be done."
+    )
     parser = argparse.ArgumentParser(
         prog=name,
         description=summary,

@@ -16,10 +16,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import platform
 import shutil
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import paths
-from ..command import INTERRUPTED, begin, make_parser, printable
+from ..command import INTERRUPTED, begin, make_parser, printable, printing
 from ..errors import TractorError
 from . import machine, npu
 from .machine import FAIL, SETUP, Host, Line
@@ -150,6 +148,7 @@ def page(title: str, lines: Sequence[Line], width: int) -> str:
     return "\n".join([*rows, "", f"{count['ok']} ok, {count['warn']} warn, {count['fail']} fail"])
 
 
+@printing
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _arguments(argv)
@@ -170,8 +169,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         system = f"{host.architecture}, {platform.system()} {platform.release()}"
         title = f"rover suite on a {host.kind} ({', '.join([*host.board, system])})"
         text = page(title, lines, shutil.get_terminal_size().columns)
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # the reader, such as head, has seen enough; nothing is left to flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text)
     return code
