@@ -60,12 +60,15 @@ def test_list_shows_every_version_and_what_drives(run, versioned):
     lines = out.splitlines()
     assert code == 0
     assert lines[2].split() == [
-        "1", "2026-01-01", "00:00", "fp16", "rk3588", "0.00014", "70.1", FIRST
+        "1", "2026-01-01", "00:00", "fp16", "rk3588", "-", "0.00014", "70.1", FIRST
     ]  # fmt: skip
     assert lines[3].split() == ["2", "broken", OTHER]
     assert lines[4].strip().startswith(f"{OTHER}/other.rknn: expected an .rknn file")
     assert lines[5].split()[:2] == ["->", "3"] and lines[5].endswith(SECOND)
-    assert lines[6:] == [f"drives: {SECOND}", f"drove before: {OTHER}"]
+    assert lines[6:] == [
+        f"drives: {SECOND}",
+        f"rollback goes to: {OTHER}, which is broken; models promote V",
+    ]
 
 
 def test_reasons_name_files_from_the_version_on(versioned, monkeypatch, capsys):
@@ -91,7 +94,75 @@ def test_list_of_a_folder_without_versions(run, versioned):
     versioned.mkdir()
     code, out, _ = run("list")
     assert code == 0
-    assert out.endswith("drives: no model\ndrove before: no model\n")
+    assert "no versions: convert makes one of an ONNX actor" in out
+    assert out.endswith("drives: no model\nrollback goes to: no model\n")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "build", "shown"),
+    [
+        ("warn", {}, "int8 rk3588 warn"),
+        ("pass", {"algorithm": "mmse"}, "int8 mmse rk3588 pass"),
+        ("pass", {"hybrid": True}, "int8 hybrid rk3588 pass"),
+        ("pass", {"normaliser_inside": True}, "int8 normaliser inside rk3588 pass"),
+        (None, {}, "int8 rk3588 -"),
+        (["pass"], {}, "int8 rk3588 -"),
+        ("\x1b[2J", {}, "int8 rk3588 -"),
+    ],
+)
+def test_list_tells_how_a_version_was_built_and_whether_it_passed(
+    run, versioned, verdict, build, shown
+):
+    file = versioned / "versions" / FIRST / "actor.json"
+    record = json.loads(file.read_text())
+    record["model"]["precision"] = "int8"
+    record["build"] = {"algorithm": "normal", "hybrid": False, "normaliser_inside": False} | build
+    record["calibration"]["samples"] = [{"file": "calib_1.npz", "sha256": "0" * 64}]
+    record["validation"] = {"verdict": verdict} if verdict else {}
+    file.chmod(0o644)
+    file.write_text(json.dumps(record))
+    lines = run("list")[1].splitlines()
+    assert " ".join(lines[2].split()[3:-3]) == shown
+    # The columns stand below each other whatever is in them.
+    assert len({line.index(name) for line, name in zip(lines[2:5], (FIRST, OTHER, SECOND))}) == 1
+    assert lines[1].index("version") == lines[2].index(FIRST)
+
+
+def test_list_says_that_nothing_drives_when_the_version_is_gone(run, versioned):
+    move_version(versioned, SECOND)
+    code, out, _ = run("list")
+    assert code == 0 and "->" not in out
+    assert f"drives: none: its folder versions/{SECOND} is gone; models promote V\n" in out
+    assert as_json(run, "list")["exists"] is False
+
+
+def test_list_says_where_a_rollback_goes_and_when_it_cannot(run, versioned):
+    run("rollback")
+    run("rollback")
+    assert run("list")[1].endswith(f"drives: {FIRST}\nrollback goes to: no model\n")
+    run("promote", SECOND)
+    move_version(versioned, FIRST)
+    assert f"rollback goes to: none: its folder versions/{FIRST} is gone" in run("list")[1]
+
+
+def test_a_link_made_by_hand_is_named_as_it_is(run, versioned, tmp_path):
+    link = versioned / "remote_trained.rknn"
+    link.unlink()
+    link.symlink_to(tmp_path / "mine.rknn")
+    assert f"drives: none: {tmp_path}/mine.rknn is no version" in run("list")[1]
+    (tmp_path / "mine.rknn").touch()
+    assert f"drives: {tmp_path}/mine.rknn\n" in run("list")[1]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_rollback_that_cannot_be_names_what_can_drive(run, versioned, whole):
+    spoil_manifest(versioned)
+    if not whole:
+        move_version(versioned, FIRST)
+    code, _, log = run("rollback")
+    assert code == 6 and "not a readable manifest" in log
+    hint = f"use `models promote V`, whole are: {FIRST}"
+    assert (hint if whole else "no other version is whole: convert again") in log
 
 
 def test_names_from_the_disk_cannot_write_to_the_terminal(run, versioned):
@@ -140,8 +211,8 @@ def spoil_manifest(folder):
     path.write_text("{")
 
 
-def move_version(folder):
-    (folder / "versions" / OTHER).rename(folder / "moved")
+def move_version(folder, version=OTHER):
+    (folder / "versions" / version).rename(folder / "moved")
 
 
 def link_out(folder):
@@ -168,7 +239,12 @@ def pipe_in_the_way(folder):
         (None, ["promote"], 2, "promote: expected a version, found none"),
         (None, ["rollback", FIRST], 2, f"rollback: expected no version, found {FIRST}"),
         (None, ["list", "--params", "absent.yaml"], 2, "absent.yaml: cannot be read"),
-        (move_version, ["rollback"], 3, f"found {OTHER}, which is none; choose another"),
+        (
+            move_version,
+            ["rollback"],
+            3,
+            f"which is none; use `models promote V`, whole are: {FIRST}",
+        ),
         (link_out, ["rollback"], 3, "found /elsewhere/actor.rknn, which is none"),
         (spoil_manifest, ["rollback"], 6, "not a readable manifest"),
         (spoil_manifest, ["promote", "other"], 6, "not a readable manifest"),

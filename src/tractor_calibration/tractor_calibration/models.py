@@ -91,14 +91,21 @@ def _list(folder: Path, contract: Any) -> dict[str, Any]:
             row |= {
                 "created": version.record.created,
                 "precision": model.precision,
+                "build": version.record.built_as,
+                "verdict": version.record.verdict or None,
                 "target": model.target,
                 "bytes": model.bytes,
                 "mae": figures.get("mae"),
                 "sqnr_db": figures.get("sqnr_db"),
             }
         rows.append(row)
-    before = models_folder.before(folder)
-    return {"folder": str(folder), "drives": drives, "before": before, "versions": rows}
+    return {
+        "folder": str(folder),
+        "drives": drives,
+        "exists": (folder / models_folder.LINK).exists(),
+        "before": models_folder.before(folder),
+        "versions": rows,
+    }
 
 
 def _change(folder: Path, verb: str, wanted: str | None, contract: Any) -> dict[str, Any]:
@@ -107,9 +114,16 @@ def _change(folder: Path, verb: str, wanted: str | None, contract: Any) -> dict[
 
     with _refusing(FILES), promotion.workspace(folder) as work:
         with _refusing(NO_VERSION):
-            version = _before(folder) if wanted is None else models_folder.find(folder, wanted)
+            version = (
+                _before(folder, contract) if wanted is None else models_folder.find(folder, wanted)
+            )
         with _refusing(UNUSABLE):
-            change, kept = promotion.promote(work, version, contract, verb)
+            try:
+                change, kept = promotion.promote(work, version, contract, verb)
+            except TractorError as error:
+                if wanted is not None:
+                    raise
+                raise ModelError(f"{error}\n{_choice(folder, contract)}") from error
     return {
         "folder": str(folder),
         "drives": version,
@@ -119,7 +133,7 @@ def _change(folder: Path, verb: str, wanted: str | None, contract: Any) -> dict[
     }
 
 
-def _before(folder: Path) -> str:
+def _before(folder: Path, contract: Any) -> str:
     """Return the version to roll back to; raises ModelError."""
     from . import models_folder
 
@@ -129,32 +143,74 @@ def _before(folder: Path) -> str:
     if version not in models_folder.names(folder):
         raise ModelError(
             f"{folder}: expected a version that drove before, found {version}, which is none; "
-            "choose another with `models promote V`"
+            f"{_choice(folder, contract)}"
         )
     return version
 
 
+def _choice(folder: Path, contract: Any) -> str:
+    """Return what to do where `rollback` cannot: which versions could drive instead."""
+    from . import models_folder
+
+    whole = [
+        version.name
+        for version in models_folder.versions(folder, contract)
+        if version.record and version.name != models_folder.driving(folder)
+    ]
+    if not whole:
+        return "no other version is whole: convert again"
+    return f"use `models promote V`, whole are: {', '.join(map(printable, whole))}"
+
+
 def table(result: dict[str, Any]) -> str:
     """Return what `list` found as text for a terminal."""
+    made = {
+        row["version"]: printable(f"{row['build']} {row['target']}")
+        for row in result["versions"]
+        if "broken" not in row
+    }
+    width = max(map(len, ["fp16 rk3588", *made.values()])) + 2
     lines = [
         printable(result["folder"]),
-        f"{'':8}{'created (UTC)':18}{'for':13}{'MAE':>9}{'SQNR dB':>9}  version",
+        f"{'':8}{'created (UTC)':18}{'for':{width}}{'verdict':9}{'MAE':>9}{'SQNR dB':>9}  version",
     ]
     for row in result["versions"]:
         start = f"{'-> ' if row['drives'] else '':>3}{row['number']:3}  "
         name = printable(row["version"])
         if "broken" in row:
-            lines.append(f"{start}{'broken':49}  {name}\n{'':10}{printable(row['broken'])}")
+            lines.append(
+                f"{start}{'broken':{width + 45}}  {name}\n{'':10}{printable(row['broken'])}"
+            )
             continue
         mae, sqnr = (
             format(row[key], f"9.{digits}f") if row[key] is not None else f"{'-':>9}"
             for key, digits in (("mae", 5), ("sqnr_db", 1))
         )
         created = row["created"].replace("T", " ")[:16]
-        built = f"{row['precision']} {row['target']}"
-        lines.append(f"{start}{created:18}{printable(built):13}{mae}{sqnr}  {name}")
-    drives, before = (printable(result[key] or "no model") for key in ("drives", "before"))
-    return "\n".join([*lines, f"drives: {drives}", f"drove before: {before}"])
+        about = f"{made[row['version']]:{width}}{row['verdict'] or '-':9}"
+        lines.append(f"{start}{created:18}{about}{mae}{sqnr}  {name}")
+    if not result["versions"]:
+        lines.append("        no versions: convert makes one of an ONNX actor")
+    return "\n".join([
+        *lines,
+        f"drives: {_state(result, 'drives')}",
+        f"rollback goes to: {_state(result, 'before')}",
+    ])  # fmt: skip
+
+
+def _state(result: dict[str, Any], key: str) -> str:
+    """Return which model drives, or would after a rollback, and what to do when it cannot."""
+    if result[key] is None:
+        return "no model"
+    name = printable(result[key])
+    row = next((row for row in result["versions"] if row["version"] == result[key]), None)
+    if row is not None:
+        return f"{name}, which is broken; models promote V" if "broken" in row else name
+    if key == "drives" and result["exists"]:
+        return name  # put there by hand
+    by_hand = name.endswith(".rknn")
+    why = f"{name} is no version" if by_hand else f"its folder versions/{name} is gone"
+    return f"none: {why}; models promote V"
 
 
 def summary(result: dict[str, Any]) -> str:

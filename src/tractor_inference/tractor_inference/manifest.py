@@ -22,6 +22,8 @@ from .model_file import ModelFolder, read_model_bytes, real_path
 SCHEMA = 2
 PRECISIONS = ("int8", "fp16")
 ALGORITHMS = {"int8": ("normal", "mmse"), "fp16": ("",)}
+# Verdicts of a conversion.
+PASS, DOUBTS = "pass", "warn"
 # Fewer probes would hardly tell a wrong layout from a right one.
 LEAST_PROBES = 8
 
@@ -132,6 +134,23 @@ class Manifest:
     validation: dict[str, Any]
     created: str
     schema: int = SCHEMA
+
+    @property
+    def built_as(self) -> str:
+        """How it was built in a few words: fp16, int8, int8 mmse, int8 normaliser inside ..."""
+        build = self.build
+        return " ".join(
+            [self.model.precision]
+            + [build.algorithm] * (build.algorithm not in ("", "normal"))
+            + ["normaliser inside"] * build.normaliser_inside
+            + ["hybrid"] * build.hybrid
+        )
+
+    @property
+    def verdict(self) -> str:
+        """PASS, DOUBTS for a model that was accepted with --accept-warnings, or empty: unknown."""
+        word = self.validation.get("verdict")
+        return word if word in (PASS, DOUBTS) else ""
 
 
 def path_of(rknn: Path) -> Path:
