@@ -178,6 +178,38 @@ class TestWholeMachines:
         assert "make setup" in lines["numba"][0]["remedy"]
         assert not {"librknnrt", "NPU device", "Fast DDS", "ROS network"} & lines.keys()
 
+    @pytest.mark.parametrize(
+        ("ros2", "workspace", "kind", "starts"),
+        [
+            (False, False, "PC with the Python wheels of ROS 2", False),
+            (False, True, "PC with the Python wheels of ROS 2", False),
+            (True, False, "PC with ROS 2", False),
+            (True, True, "PC with ROS 2", True),
+        ],
+    )
+    def test_a_pc_is_told_what_works_there(self, clinic, ros2, workspace, kind, starts):
+        clinic.make_pc()
+        programs = clinic.folder / "bin"
+        programs.mkdir()
+        if ros2:
+            (programs / "ros2").touch(mode=0o755)
+        if workspace:
+            (clinic.folder / "install/share/tractor_bringup").mkdir(parents=True)
+        clinic.environ |= {
+            "PATH": str(programs), "AMENT_PREFIX_PATH": str(clinic.folder / "install")
+        }  # fmt: skip
+        lines = clinic.run()
+        assert clinic.machine["kind"] == kind
+        for name in ("samples", "driving model"):
+            remedy = lines[name][0]["remedy"]
+            assert ("make demo" in remedy) != starts
+            assert ("start_sac_rover" in remedy or "model:=" in remedy) == starts
+
+    def test_a_missing_folder_is_said_to_be_missing(self, clinic):
+        (line,) = clinic.run("--calibration-dir", str(clinic.folder / "a/b"))["disk, samples"]
+        assert line["status"] == "ok"
+        assert f"free in {clinic.folder}, where {clinic.folder}/a/b would be made" in line["found"]
+
     def test_this_machine_is_examined_without_ros_or_libraries(self, repository, tmp_path):
         venv.create(tmp_path / "bare", with_pip=False)
         done = subprocess.run(
@@ -333,6 +365,59 @@ class TestModels:
         line = rover.line("driving model")
         assert line["status"] == "fail" and "versions/sac_v50.2026" in line["found"]
 
+    def test_where_the_driving_version_is_gone_the_whole_ones_are_named(
+        self, rover, contract, actor_onnx
+    ):
+        for name in ("sac_v48", "sac_v49", "sac_v51"):
+            model = rover.add_model(name, contract, actor_onnx)
+        model.write_bytes(b"cut")
+        rover.add_model("other_board", contract, actor_onnx, target="rk3576")
+        os.rename(rover.models / "versions/sac_v50.20260101T000000Z", rover.models / "elsewhere")
+        lines = rover.run()
+        remedy = lines["driving model"][0]["remedy"]
+        whole = "sac_v48.20260101T000000Z or sac_v49.20260101T000000Z"
+        assert f"models promote V --models-dir {rover.models}, where V is {whole}; or" in remedy
+        assert "rollback" not in remedy
+        # The link by name to what is gone is no model; what is there is said without contradiction.
+        found = [line["found"] for line in lines["models"]]
+        assert len(found) == 2 and "3 more in" in found[0] and "sac_v51" in found[1]
+
+    def test_the_default_folder_needs_no_option(self, rover, contract, actor_onnx, monkeypatch):
+        rover.add_model("sac_v49", contract, actor_onnx)
+        (rover.models / "versions/sac_v50.20260101T000000Z/sac_v50.json").unlink()
+        monkeypatch.chdir(rover.folder)
+        remedy = rover.line("driving model")["remedy"]
+        assert "models promote V, where V is sac_v49.20260101T000000Z; or convert again" in remedy
+
+    @pytest.mark.parametrize(
+        ("verdict", "status"), [("warn", "warn"), ("pass", "ok"), (None, "ok")]
+    )
+    def test_a_model_that_was_accepted_with_doubts_is_a_warning(
+        self, rover, contract, actor_onnx, verdict, status
+    ):
+        def judge(model, word, **build):
+            path = manifest.path_of(model)
+            value = json.loads(path.read_text())
+            value["validation"] = {"verdict": word} if word else {}
+            value["build"] |= build
+            path.write_text(json.dumps(value))
+
+        judge(rover.models / "sac_v50.rknn", verdict, normaliser_inside=True)
+        for name, word in (("sac_v48", "pass"), ("sac_v49", "warn")):
+            judge(rover.add_model(name, contract, actor_onnx), word)
+        line = rover.line("driving model")
+        assert line["status"] == status
+        assert ("accepted with doubts" in line["found"]) == (verdict == "warn")
+        assert "fp16 normaliser inside for rk3588" in line["found"]
+        if verdict == "warn":
+            assert "where V is sac_v48.20260101T000000Z; or convert again" in line["remedy"]
+
+    def test_broken_models_alone_are_not_called_none(self, rover, contract, actor_onnx):
+        rover.add_model("sac_v51", contract, actor_onnx).write_bytes(b"cut")
+        first, second = rover.run()["models"]
+        assert first["found"] == f"no other whole one in {rover.models}"
+        assert "sac_v51" in second["found"]
+
     @pytest.mark.parametrize("kind", ["driving model", "models"])
     @pytest.mark.parametrize(
         ("spoil", "found"),
@@ -414,6 +499,16 @@ class TestSamples:
             assert line["status"] == "warn"
             assert "No calibration samples found" in line["found"]
             assert "./start_sac_rover.sh" in line["remedy"]
+
+    def test_those_of_another_parameter_file_need_that_file_not_a_drive(self, rover):
+        def spoil(content):
+            content["/**"]["ros__parameters"]["observation"]["proprio_clip"] = 2.0
+
+        rover.edit(spoil)
+        line = rover.line("samples")
+        assert line["status"] == "warn" and "100 cannot be used" in line["found"]
+        assert line["remedy"].startswith("give the --params they were made with")
+        assert "start_sac_rover" not in line["remedy"]
 
     def test_the_first_unusable_one_is_named_with_its_reason(self, rover):
         (rover.samples / "calib_50.npz").unlink()

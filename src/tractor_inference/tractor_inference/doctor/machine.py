@@ -26,6 +26,7 @@ from ..errors import ParameterError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 ROVER, PC_WITH_ROS, PC = "rover", "PC with ROS 2", "PC without ROS 2"
+PC_WITH_WHEELS = "PC with the Python wheels of ROS 2"
 PYTHONS = ((3, 10), (3, 12))
 SETUP = "make setup, then use .venv/bin/python"
 
@@ -94,14 +95,29 @@ class Host:
 
     @property
     def kind(self) -> str:
-        """Return ROVER for a Rockchip board, else PC_WITH_ROS or PC."""
+        """Return ROVER for a Rockchip board, else which ROS 2 a PC has."""
         if any(name.startswith("rockchip,") for name in self.board):
             return ROVER
-        return PC_WITH_ROS if self.has_ros else PC
+        if not self.has_ros:
+            return PC
+        return PC_WITH_ROS if self.has_launch else PC_WITH_WHEELS
+
+    @property
+    def has_launch(self) -> bool:
+        """The command ros2 is there, which the wheels do not bring."""
+        return shutil.which("ros2", path=self.environ.get("PATH")) is not None
+
+    @property
+    def starts_rover(self) -> bool:
+        """./start_sac_rover.sh is what to start: on a rover, on a PC with a sourced workspace."""
+        if self.kind != PC_WITH_ROS:
+            return self.kind == ROVER
+        prefixes = self.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+        return any(Path(p, "share/tractor_bringup").is_dir() for p in prefixes if p)
 
     def command(self, package: str, verb: str) -> str:
         """Return how a verb is run here."""
-        if shutil.which("ros2", path=self.environ.get("PATH")):
+        if self.has_launch:
             return f"ros2 run {package} {verb}"
         return f"{sys.executable} -m {package} {verb}"
 
@@ -288,6 +304,8 @@ def disk(name: str, folder: Path) -> list[Line]:
         place = place.parent
     free = shutil.disk_usage(place).free
     found = f"{free / 1e9:.1f} GB free for {folder}"
+    if place != folder.absolute():
+        found = f"{free / 1e9:.1f} GB free in {place}, where {folder} would be made"
     if not os.access(place, os.W_OK | os.X_OK):
         remedy = f"sudo chown $USER {place}, or name another folder"
         return [Line(name, FAIL, f"{place} cannot be written by this user", remedy)]

@@ -9,11 +9,13 @@ import contextlib
 import dataclasses
 import os
 import re
+import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
 from .. import contract as contracts
-from .. import manifest, onnx_model, parameters, samples
+from .. import manifest, onnx_model, parameters, paths, samples
 from .. import robot as robots
 from ..actor_parameters import ActorParameters
 from ..contract import Contract
@@ -22,6 +24,7 @@ from ..fusion import BuilderParameters
 from ..guard import GuardParameters
 from ..manifest import Manifest
 from ..robot import Robot
+from ..samples import ForeignSampleError
 from .machine import FAIL, MEGABYTE, OK, ROVER, WARN, Host, Line
 from .npu import LIBRKNNRT_SOURCE, runtime_version
 
@@ -30,6 +33,7 @@ T = TypeVar("T")
 # As many are read; the others are only counted, so that a large folder does not take seconds.
 MOST_READ = 100
 MOST_MODELS = 100
+MOST_NAMED = 3
 DIGEST_SHOWN = 12
 # Platforms that run each other's models.
 SAME_PLATFORM = {"rk3568": "rk3566"}
@@ -147,9 +151,6 @@ def driving_model(host: Host, suite: Suite, model: Path) -> list[Line]:
     name = "driving model"
     convert = host.command("tractor_calibration", "convert")
     quantise = f"{convert} MODEL.onnx --quantize --calibration-dir calibration_data"
-    again = (
-        f"{host.command('tractor_calibration', 'models')} rollback, or convert again: {quantise}"
-    )
     if suite.contract is None:
         return [Line(name, WARN, "not checked: the contract is not usable", "correct parameters")]
     if suite.actor is not None and suite.actor.backend == "fake":
@@ -160,11 +161,13 @@ def driving_model(host: Host, suite: Suite, model: Path) -> list[Line]:
     try:
         os.lstat(model)  # exists() takes what may not be looked at for missing
     except (FileNotFoundError, NotADirectoryError):
-        remedy = f"{quantise}; or drive with model:=models/sac_actor_reference.onnx"
+        drive = "drive with model:=models/sac_actor_reference.onnx"
+        remedy = f"{quantise}; or {drive if host.starts_rover else 'see the loop: make demo'}"
         return [Line(name, WARN, f"none: {model} does not exist", remedy)]
     if not model.exists():
         found = f"{model} is a link to {os.readlink(model)}, which does not exist"
-        return [Line(name, FAIL, found, again)]
+        remedy = f"{_promote(host, model, suite.contract)}convert again: {quantise}"
+        return [Line(name, FAIL, found, remedy)]
     try:
         if model.suffix == ".onnx":
             facts = onnx_model.inspect(model, suite.contract)
@@ -172,7 +175,7 @@ def driving_model(host: Host, suite: Suite, model: Path) -> list[Line]:
             return [Line(name, OK, f"{model}, ONNX opset {facts.opset}, opens")]
         record = _check_model(model, suite.contract)
     except TractorError as error:
-        remedy = again
+        remedy = f"{_promote(host, model, suite.contract)}convert again: {quantise}"
         if model.suffix == ".onnx":
             remedy = "export the actor again as docs/observation.md describes, or convert another"
         return [Line(name, FAIL, str(error), remedy)]
@@ -180,9 +183,38 @@ def driving_model(host: Host, suite: Suite, model: Path) -> list[Line]:
     problems = _hindrances(host, record)
     if problems:
         return [Line(name, FAIL, "; ".join([found, *problems]), "; ".join(problems.values()))]
+    if record.verdict == manifest.DOUBTS:
+        instead = _promote(host, model, suite.contract, (manifest.PASS,))
+        remedy = f"{instead}convert again with more samples"
+        return [Line(name, WARN, f"{found}; accepted with doubts, see its report", remedy)]
     if host.kind != ROVER:
         found += "; drives on the NPU, here with backend:=rknn_sim"
     return [Line(name, OK, found)]
+
+
+def _promote(host: Host, driving: Path, contract: Contract, verdicts: Collection[str] = ()) -> str:
+    """Return how to let another version drive that can, as the beginning of a remedy, or nothing.
+
+    With `verdicts`, only versions of these.
+    """
+    folder, whole = driving.parent, []
+    for model in sorted(folder.glob("versions/*/*.rknn"))[:MOST_MODELS]:
+        version = model.parent.name
+        if manifest.real_path(model) == manifest.real_path(driving):
+            continue
+        with contextlib.suppress(TractorError):
+            record = _check_model(model, contract)
+            fits = version.startswith(f"{model.stem}.") and not _hindrances(host, record)
+            if fits and (not verdicts or record.verdict in verdicts):
+                whole.append(version)
+    if not whole:
+        return ""
+    place = f" --models-dir {shlex.quote(str(folder))}"
+    with contextlib.suppress(ParameterError):  # there is no default
+        if folder.resolve() == paths.default_models_dir().resolve():
+            place = ""
+    command = f"{host.command('tractor_calibration', 'models')} promote V{place}"
+    return f"{command}, where V is {' or '.join(whole[-MOST_NAMED:])}; or "
 
 
 def _describe(model: Path, record: Manifest) -> str:
@@ -190,7 +222,7 @@ def _describe(model: Path, record: Manifest) -> str:
     linked = f" -> {os.path.relpath(real, model.parent.resolve())}" if model.is_symlink() else ""
     built = record.model
     return (
-        f"{linked}, {built.precision} for {built.target}, {built.bytes / MEGABYTE:.2f} MB, "
+        f"{linked}, {record.built_as} for {built.target}, {built.bytes / MEGABYTE:.2f} MB, "
         f"sha256 {built.sha256[:DIGEST_SHOWN]}, by rknn-toolkit2 {record.toolkit.version}"
     )
 
@@ -209,7 +241,7 @@ def models(suite: Suite, folder: Path, driving: Path) -> list[Line]:
     whole, lines = [], []
     for model in found[:MOST_MODELS]:
         real = manifest.real_path(model)
-        if real in done:
+        if real in done or not model.exists():  # a link by name of a version that was removed
             continue
         done.add(real)
         try:
@@ -218,7 +250,7 @@ def models(suite: Suite, folder: Path, driving: Path) -> list[Line]:
         except TractorError as error:
             remedy = "convert its ONNX again, or move it away; it does not drive"
             lines.append(Line(name, WARN, str(error), remedy))
-    text = f"no other in {folder}"
+    text = f"no other {'whole one ' if lines else ''}in {folder}"
     if whole:
         names = ", ".join(whole[:3]) + (", ..." if len(whole) > 3 else "")
         text = f"{len(whole)} more in {folder}, whole and of this contract: {names}"
@@ -230,7 +262,11 @@ def models(suite: Suite, folder: Path, driving: Path) -> list[Line]:
 def sample_folder(host: Host, suite: Suite, folder: Path) -> list[Line]:
     """Count the samples, read the newest, and grade by number as the guide does."""
     name = "samples"
-    collect = "./start_sac_rover.sh collects them while it drives; harvest makes them of recordings"
+    collect = "harvest makes them of recordings"
+    if host.starts_rover:
+        collect = f"./start_sac_rover.sh collects them while it drives; {collect}"
+    else:
+        collect = f"make demo shows the whole loop in simulation; {collect}"
     if not folder.is_dir():
         found = f"No calibration samples found: {folder} is no folder"
         return [Line(name, WARN, found, collect)]
@@ -241,12 +277,13 @@ def sample_folder(host: Host, suite: Suite, folder: Path) -> list[Line]:
     if suite.contract is None:
         return [Line(name, WARN, "not checked: the contract is not usable", "correct parameters")]
     newest = files[-MOST_READ:]
-    reasons = []
+    reasons, foreign = [], False
     for file in newest:
         try:
             samples.read(file, suite.contract)
         except SampleError as error:
             reasons.append(str(error))
+            foreign = foreign or isinstance(error, ForeignSampleError)
     count = len(files) - len(reasons)
     grade = (
         "good" if count >= samples.GOOD_SAMPLES
@@ -261,6 +298,8 @@ def sample_folder(host: Host, suite: Suite, folder: Path) -> list[Line]:
     if reasons:
         found += f", {len(reasons)} cannot be used, the first: {reasons[0]}"
     details = f"for the details run {host.command('tractor_calibration', 'check')} {folder}"
+    if foreign:
+        return [Line(name, WARN, found, f"give the --params they were made with; {details}")]
     if reasons or grade == "poor":
         return [Line(name, WARN, found, f"{collect}; {details}" if grade == "poor" else details)]
     return [Line(name, OK, f"{found}; {details}")]
