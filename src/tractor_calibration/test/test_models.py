@@ -134,6 +134,8 @@ def test_list_says_that_nothing_drives_when_the_version_is_gone(run, versioned):
     assert code == 0 and "->" not in out
     assert f"drives: none: its folder versions/{SECOND} is gone; models promote V\n" in out
     assert as_json(run, "list")["exists"] is False
+    shutil.rmtree(versioned / "versions")
+    assert f"versions/{SECOND} is gone; convert again\n" in run("list")[1]
 
 
 def test_list_says_where_a_rollback_goes_and_when_it_cannot(run, versioned):
@@ -201,7 +203,7 @@ def test_rollback_goes_back_step_by_step_and_then_says_there_is_nothing(run, ver
     before = snapshot(versioned)
     code, _, log = run("rollback")
     assert code == 3
-    assert "expected a model that drove before, found none" in log
+    assert "expected a model that drove before, found none; use `models promote V`" in log
     assert snapshot(versioned) == before
 
 

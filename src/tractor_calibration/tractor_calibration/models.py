@@ -139,7 +139,9 @@ def _before(folder: Path, contract: Any) -> str:
 
     version = models_folder.before(folder)
     if version is None:
-        raise ModelError(f"{folder}: expected a model that drove before, found none")
+        raise ModelError(
+            f"{folder}: expected a model that drove before, found none; {_choice(folder, contract)}"
+        )
     if version not in models_folder.names(folder):
         raise ModelError(
             f"{folder}: expected a version that drove before, found {version}, which is none; "
@@ -203,14 +205,16 @@ def _state(result: dict[str, Any], key: str) -> str:
     if result[key] is None:
         return "no model"
     name = printable(result[key])
+    whole = any("broken" not in row for row in result["versions"])
+    instead = "models promote V" if whole else "convert again"
     row = next((row for row in result["versions"] if row["version"] == result[key]), None)
     if row is not None:
-        return f"{name}, which is broken; models promote V" if "broken" in row else name
+        return f"{name}, which is broken; {instead}" if "broken" in row else name
     if key == "drives" and result["exists"]:
         return name  # put there by hand
     by_hand = name.endswith(".rknn")
     why = f"{name} is no version" if by_hand else f"its folder versions/{name} is gone"
-    return f"none: {why}; models promote V"
+    return f"none: {why}; {instead}"
 
 
 def summary(result: dict[str, Any]) -> str:
