@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser
+from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printing
 from tractor_inference.errors import ParameterError
 
 from .parameters import NODE, TARGETS, ConvertParameters, Request
@@ -119,6 +119,7 @@ def summary(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@printing
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _arguments(argv)

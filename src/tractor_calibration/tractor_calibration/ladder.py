@@ -12,7 +12,7 @@ from typing import Any
 
 from tractor_inference.contract import ACTION_NAMES
 from tractor_inference.errors import ModelError, raise_all
-from tractor_inference.manifest import BuildRecord
+from tractor_inference.manifest import PASS, BuildRecord
 from tractor_inference.rknn_toolkit import QUANTIZED
 
 from . import validation
@@ -148,7 +148,7 @@ def climb(job: Job, first: int, params: ConvertParameters, run: Run) -> Climb:
                 attempt = Attempt(rung, len(samples), None, str(error))
         attempts.append(attempt)
         log.info("%s", line(attempt.as_json()))
-        if attempt.proved is not None and attempt.proved.verdict.word == "pass":
+        if attempt.proved is not None and attempt.proved.verdict.word == PASS:
             break
     return Climb(fp16, tuple(attempts), outcome.toolkit_version, outcome.python_version)
 

@@ -50,7 +50,7 @@ class Picked:
     def verdict(self) -> str:
         """One word: pass, warn or fail."""
         word = self.proved.verdict.word
-        return "warn" if self.doubts and word == "pass" else word
+        return manifest.DOUBTS if self.doubts and word == manifest.PASS else word
 
 
 def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from tractor_inference.contract import (
     normalize,
 )
 from tractor_inference.errors import ModelError
+from tractor_inference.manifest import DOUBTS, PASS
 from tractor_inference.samples import Sample
 
 from .parameters import ConvertParameters
 
+FAIL = "fail"
 WITHIN = 0.05
 # Signs of smaller actions than this say nothing.
 SIGN_FROM = 0.05
@@ -90,7 +92,7 @@ class Verdict:
     @property
     def word(self) -> str:
         """One word: pass, warn or fail."""
-        return "fail" if self.failures else "warn" if self.doubts else "pass"
+        return FAIL if self.failures else DOUBTS if self.doubts else PASS
 
 
 def agreement(reference: NDArray[np.floating], outputs: NDArray[np.floating]) -> Agreement:
