@@ -54,9 +54,16 @@ def test_a_constant_answer_is_refused_where_the_model_before_moves():
     assert "[0.5, 0.5] to all of 30 to which the model before answered up to 0.30 apart" in refusal
 
 
-def test_jitter_below_one_step_of_int8_is_constant():
-    assert run(weaving(0.005), weaving(0.3))[0] is not None
-    assert run(weaving(0.01), weaving(0.3))[0] is None
+STEP = np.float32(2 / 255)
+
+
+@pytest.mark.parametrize("level", [-0.5, 0.0, 0.1, 0.3, 0.7])
+def test_jitter_of_one_step_of_int8_is_constant_and_of_two_is_not(level):
+    def jitter(steps):
+        return lambda frame: (np.float32(level) + steps * STEP * (frame % 2), 0.1)
+
+    assert run(jitter(1), weaving(0.3))[0] is not None
+    assert run(jitter(2), weaving(0.3))[0] is None
 
 
 @pytest.mark.parametrize("before", [constant, weaving(0.1)])
@@ -79,18 +86,25 @@ def test_a_model_before_that_fails_meanwhile_refuses_nothing(caplog):
 
 
 @pytest.mark.parametrize(
-    ("took_s", "frames"),
-    # Steadily a little late; so late that the rover stands still for each.
-    [(0.040, 8), (1.5, 3)],
+    ("took_s", "late", "frames"),
+    [
+        # Steadily a little late; so late that the rover stands still for each.
+        ((0.040,), 16, 16),
+        ((1.5,), 3, 3),
+        # An answer in time in between changes nothing.
+        ((0.250, 0.250, 0.002), 3, 4),
+        ((0.002, 0.250), 3, 6),
+        ((0.040, 0.040, 0.002), 16, 23),
+    ],
 )
-def test_answers_that_are_late_in_a_row_are_refused(took_s, frames):
-    refusal, driven = run(weaving(0.3), weaving(0.3), lambda frame: took_s)
+def test_answers_that_keep_being_late_are_refused(took_s, late, frames):
+    refusal, driven = run(weaving(0.3), weaving(0.3), lambda frame: took_s[frame % len(took_s)])
     assert driven == frames
-    assert f"within 33 ms, found {frames} in a row of {1e3 * took_s:.0f} ms" in refusal
+    assert f"within 33 ms, found {late} of the last {frames} later, by " in refusal
 
 
 def test_a_stall_of_the_machine_is_not_the_models_fault():
-    late = {10: 0.5, 50: 0.1, 51: 0.1, 90: 2.0}
+    late = {10: 0.5, 50: 0.1, 51: 0.1, 90: 2.0} | dict.fromkeys(range(120, 130), 0.040)
     assert run(weaving(0.3), weaving(0.3), lambda frame: late.get(frame, 0.002))[0] is None
 
 
