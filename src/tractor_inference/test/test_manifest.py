@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import os
 
 import actor_factory
@@ -80,6 +81,13 @@ def test_loading_returns_what_it_checked(model, contract):
             "build.algorithm: expected",
         ),
         (lambda value: value["build"].update(algorithm=""), "build.algorithm: expected"),
+        *(
+            (
+                lambda value, tolerance=tolerance: value["probes"].update(tolerance=tolerance),
+                "probes.tolerance: expected more than 0 and at most 0.2, found",
+            )
+            for tolerance in (math.inf, math.nan, 0.0, -0.05, 0.21)
+        ),
     ],
 )
 def test_a_manifest_that_proves_too_little_is_refused(model, change, reason):
@@ -137,7 +145,9 @@ def test_missing_files_say_what_makes_them(model, tmp_path):
         manifest.read(model)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"text"', "\udcff", pytest.param("[" * 200_000, id="nested")]
+)
 def test_what_is_no_manifest_is_refused(model, text):
     manifest.path_of(model).write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ModelError, match="manifest"):

@@ -26,6 +26,8 @@ ALGORITHMS = {"int8": ("normal", "mmse"), "fp16": ("",)}
 PASS, DOUBTS = "pass", "warn"
 # Fewer probes would hardly tell a wrong layout from a right one.
 LEAST_PROBES = 8
+# An action is in [-1, 1]: a wider tolerance would let a wrong layout pass.
+MAX_TOLERANCE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _read(folder: ModelFolder) -> Manifest:
             f"{path}: expected the manifest that convert writes beside {folder.model.name}, "
             "found none; convert the ONNX actor again"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
         raise ModelError(f"{path}: not a readable manifest ({error})") from error
     if isinstance(value, dict) and value.get("schema") != SCHEMA:
         raise ModelError(f"{path}: expected schema {SCHEMA}, found {value.get('schema')!r}")
@@ -244,6 +246,11 @@ def _read(folder: ModelFolder) -> Manifest:
             problems.append(
                 f"manifest.probes.frames: expected at least {LEAST_PROBES}, "
                 f"found {len(manifest.probes.frames)}"
+            )
+        if not 0.0 < manifest.probes.tolerance <= MAX_TOLERANCE:
+            problems.append(
+                f"manifest.probes.tolerance: expected more than 0 and at most {MAX_TOLERANCE}, "
+                f"found {manifest.probes.tolerance}"
             )
         for name, ends in manifest.calibration.ranges.items():
             numbers = isinstance(ends, list) and all(isinstance(end, (int, float)) for end in ends)
