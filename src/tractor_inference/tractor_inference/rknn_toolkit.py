@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,34 @@ def toolkit_version() -> str:
         raise ModelError(_INSTALL_HINT) from error
 
 
+_redirection = contextlib.ExitStack()
+_redirection_lock = threading.Lock()
+_redirection_users = 0
+
+
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Send what the vendor's code prints to stderr, native or Python: stdout carries results.
 
     It holds for the whole process while it lasts, so it surrounds loading and building, not
-    inference.
+    inference. Where threads overlap, the first one in redirects and the last one out restores.
     """
+    global _redirection_users
+    with _redirection_lock:
+        if _redirection_users == 0:
+            _redirection.enter_context(_redirected())
+        _redirection_users += 1
+    try:
+        yield
+    finally:
+        with _redirection_lock:
+            _redirection_users -= 1
+            if _redirection_users == 0:
+                _redirection.close()
+
+
+@contextlib.contextmanager
+def _redirected() -> Iterator[None]:
     c_library = ctypes.CDLL(None)
     sys.stdout.flush()
     saved = os.dup(1)
