@@ -398,6 +398,20 @@ def test_native_output_stays_off_stdout(open_on_board, capfd):
     assert "librknnrt version" in captured.err
 
 
+def test_uses_of_stderr_for_stdout_that_overlap_leave_it_as_it_was(capfd):
+    """The first one in is the first one out."""
+    stdout, inode = sys.stdout, os.fstat(1).st_ino
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(rknn_toolkit.stdout_to_stderr())
+        second.enter_context(rknn_toolkit.stdout_to_stderr())
+        first.close()
+        os.write(1, b"vendor\n")
+        print("vendor's Python")
+    assert (sys.stdout, os.fstat(1).st_ino) == (stdout, inode)
+    os.write(1, b"result\n")
+    assert capfd.readouterr() == ("result\n", "vendor\nvendor's Python\n")
+
+
 def test_a_machine_without_an_npu_is_told_what_it_lacks(open_on_board, board, monkeypatch):
     board.init_code = -1
     monkeypatch.setattr(rknn, "NEEDED_FILES", {Path("/nonexistent/npu"): "no driver"})
@@ -488,7 +502,6 @@ def test_other_failures_to_open_release_the_board(open_on_board, board):
         ("__init__", "rknn-toolkit-lite2 RKNNLite: argument 1 must be str"),
         ("load_rknn", r"actor\.rknn: load_rknn: argument 1 must be str"),
         ("init_runtime", r"actor\.rknn: init_runtime: argument 1 must be str"),
-        ("get_sdk_version", r"actor\.rknn: get_sdk_version: argument 1 must be str"),
     ],
 )
 def test_calls_to_open_that_raise_are_named(open_on_board, board, caplog, call, message):
@@ -496,6 +509,27 @@ def test_calls_to_open_that_raise_are_named(open_on_board, board, caplog, call, 
     with pytest.raises(ModelError, match=message):
         open_on_board()
     assert ("release: argument 1 must be str" in caplog.text) == (call != "__init__")
+
+
+@pytest.mark.parametrize("code", [0, -1])
+def test_a_runtime_that_cannot_say_its_version_hides_nothing_else(
+    open_on_board, board, caplog, monkeypatch, code
+):
+    monkeypatch.setattr(rknn, "NEEDED_FILES", {})
+    caplog.set_level("INFO")
+    board.init_code, board.raising = code, ("get_sdk_version",)
+    if code == 0:
+        open_on_board().close()
+        said = caplog.text
+    else:
+        with pytest.raises(
+            ModelError, match="init_runtime with NPU_CORE_AUTO: expected 0"
+        ) as error:
+            open_on_board()
+        said = str(error.value)
+        assert "install librknnrt 2.5.0 or later" in said
+    assert "librknnrt of unknown version" in said and "argument 1 must be str" in said
+    assert "model built by rknn-toolkit2 2.5.0 for rk3588" in said
 
 
 def test_an_inference_that_raises_is_named(open_on_board, board, observations):
@@ -527,14 +561,19 @@ def test_closing_releases_the_board_once(open_on_board, board):
     assert board.released == 1
 
 
-def test_garbage_of_the_binding_is_collected(open_on_board, board, observations, monkeypatch):
+def test_garbage_of_the_binding_is_collected_once_answers_were_sent(
+    open_on_board, board, observations, monkeypatch
+):
     collections = []
     monkeypatch.setattr(rknn, "COLLECT_EVERY_FRAMES", 3)
     monkeypatch.setattr(rknn.gc, "collect", lambda: collections.append(1))
     backend = open_on_board()
-    for _ in range(7):
+    for frame in range(1, 8):
+        before = len(collections)
         backend.infer(*observations[0])
-    assert len(collections) == 2
+        assert len(collections) == before
+        backend.tidy()
+        assert len(collections) == frame // 3
 
 
 def test_a_model_changed_after_conversion_is_refused(open_on_board, board_model):

@@ -221,6 +221,9 @@ class SacActorNode(ManagedNode):
             return
         took_s = steady_s() - started_s
         driven = self._drive(decision, stamp)
+        policy = self._policy
+        if policy is not None:
+            policy.backend.tidy()
         if trial is not None:
             self._judge(trial, bev, decision, took_s)
         if not driven:

@@ -58,6 +58,9 @@ class Backend(abc.ABC):
         raise_all(ContractError, f"backend {self.name}: input refused:", problems)
         return self._run(bev, proprio)
 
+    def tidy(self) -> None:  # noqa: B027 - most backends leave nothing behind
+        """Do what an inference leaves to be done, once its answer was sent."""
+
     def close(self) -> None:
         """Free the model; closing twice is fine."""
         if not self._closed:

@@ -76,7 +76,7 @@ class RknnBackend(Backend):
                 f"{DISTRIBUTION} is not installed here ({error}); on the board: pip install "
                 f"{DISTRIBUTION}, on a PC choose backend rknn_sim"
             ) from error
-        self._frames = 0
+        self._uncollected = 0
         with stdout_to_stderr():
             self._lite = vendor_call(f"{DISTRIBUTION} RKNNLite", RKNNLite)
             try:
@@ -117,8 +117,11 @@ class RknnBackend(Backend):
         code = vendor_call(
             f"{model}: init_runtime", lite.init_runtime, core_mask=getattr(lite, mask)
         )
-        runtime = vendor_call(f"{model}: get_sdk_version", lite.get_sdk_version)
-        runtime = " ".join((runtime or "of unknown version, it did not start").split())
+        # What it says is for the message only: it must not hide the code.
+        try:
+            runtime = " ".join((lite.get_sdk_version() or "of unknown version").split())
+        except Exception as error:  # a vendor library may raise anything
+            runtime = f"of unknown version ({' '.join(str(error).split())})"
         versions = (
             f"{DISTRIBUTION} {_installed_version()}, librknnrt {runtime}, model built by "
             f"rknn-toolkit2 {record.toolkit.version} for {record.model.target}"
@@ -145,12 +148,16 @@ class RknnBackend(Backend):
         name = f"backend {self.name}: inference"
         fed = network_proprio(self.contract, proprio, self._build)
         outputs = vendor_call(name, self._lite.inference, inputs=[nhwc(bev), fed])
-        self._frames += 1
-        if self._frames % COLLECT_EVERY_FRAMES == 0:
-            gc.collect()
+        self._uncollected += 1
         if not outputs:
             raise ModelError(f"{name}: expected one output, found {outputs}; see stderr")
         return np.asarray(outputs[0], np.float32)
+
+    def tidy(self) -> None:
+        """Collect the binding's garbage when enough frames have left some."""
+        if self._uncollected >= COLLECT_EVERY_FRAMES:
+            self._uncollected = 0
+            gc.collect()
 
     def _release(self) -> None:
         vendor_release(DISTRIBUTION, self._lite)
