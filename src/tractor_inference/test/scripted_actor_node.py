@@ -8,8 +8,10 @@ import numpy as np
 
 from tractor_inference import sac_actor_node
 from tractor_inference.backends.fake import FakeBackend
+from tractor_inference.errors import ContractError
 
 FIRST = 10
+OPEN_LIMIT_S = 3.0
 
 
 def action(left, right):
@@ -18,6 +20,10 @@ def action(left, right):
 
 def fail():
     raise RuntimeError("the runtime returned nothing")
+
+
+def blame_the_observation():
+    raise ContractError("cur_lin: expected a finite value")
 
 
 WORDS = {
@@ -29,22 +35,39 @@ WORDS = {
     "none": lambda frame: np.zeros((0,), np.float32),
     "raise": lambda frame: fail(),
     "slowly": lambda frame: WORDS["weave"](frame),
+    "stuck": lambda frame: WORDS["weave"](frame),
+    "fragile": lambda frame: fail() if frame > 90 else WORDS["weave"](frame),
+    "blind": lambda frame: blame_the_observation() if frame < 30 else WORDS["weave"](frame),
+    "hang": lambda frame: time.sleep(3600),
     "late": lambda frame: time.sleep(0.06) or WORDS["weave"](frame),
 }
+
+
+class Scripted(FakeBackend):
+    """Says that it is closed; a reluctant one takes its time before."""
+
+    def _release(self):
+        if "reluctant" in self.text:
+            time.sleep(1.5)
+        print(f"closed {self.text}", flush=True)
 
 
 def open_backend(kind, model, contract, core_mask):
     data = model.read_bytes()
     word = data.decode().split()[0]
+    while word == "stuck" and not model.with_name("loosened").exists():
+        time.sleep(0.05)
     if word == "slowly":
         time.sleep(1.0)
     answer = WORDS[word]
     early = answer if word == "constant" else WORDS["weave"]
-    backend = FakeBackend(contract, lambda frame: (early if frame < FIRST else answer)(frame))
+    backend = Scripted(contract, lambda frame: (early if frame < FIRST else answer)(frame))
+    backend.text = data.decode()
     backend.digest = hashlib.sha256(data).hexdigest()
     return backend
 
 
 if __name__ == "__main__":
     sac_actor_node.open_backend = open_backend
+    sac_actor_node.OPEN_LIMIT_S = OPEN_LIMIT_S
     sys.exit(sac_actor_node.main())

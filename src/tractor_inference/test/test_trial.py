@@ -6,7 +6,6 @@ import pytest
 from tractor_inference import contract as contract_module
 from tractor_inference import robot as robot_module
 from tractor_inference.backends.fake import FakeBackend
-from tractor_inference.errors import ContractError, ModelError
 from tractor_inference.paths import default_params_file
 from tractor_inference.policy import Policy
 from tractor_inference.trial import STILL_FRAMES, TRIAL_FRAMES, ModelWatch, Trial
@@ -106,13 +105,6 @@ def test_answers_that_keep_being_late_are_refused(took_s, late, frames):
 def test_a_stall_of_the_machine_is_not_the_models_fault():
     late = {10: 0.5, 50: 0.1, 51: 0.1, 90: 2.0} | dict.fromkeys(range(120, 130), 0.040)
     assert run(weaving(0.3), weaving(0.3), lambda frame: late.get(frame, 0.002))[0] is None
-
-
-def test_failed_answers_refuse_the_model_and_bad_observations_do_not():
-    trial = Trial(policy(constant), policy(constant), BUDGET_S)
-    assert trial.failed(ModelError("action: expected finite values")) is not None
-    assert trial.failed(ValueError()) is not None
-    assert trial.failed(ContractError("cur_lin: not finite")) is None
 
 
 def test_the_watch_waits_until_a_change_has_settled_and_says_it_until_it_is_opened():

@@ -7,12 +7,13 @@ so a blocked inference cannot keep an old command alive.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ from . import messages, model_file, proprio
 from .actor_parameters import ActorParameters
 from .backends import open_backend
 from .drift import DriftWatch
-from .errors import ModelError, TractorError
+from .errors import ContractError, ModelError, TractorError
 from .kinematics import STOP, Velocity
 from .policy import Decision, Policy
 from .ros_node import (
@@ -57,6 +58,9 @@ OPEN_LIMIT_S = 120.0
 WATCH_PERIOD_S = 1.0
 WARN_AFTER_S, ERROR_AFTER_S = 2.0, 10.0
 EXIT_HUNG = 70
+# Beside the samples: the digest of a model that hung on trial, for the next start.
+HUNG_FILE = "hung_on_trial.txt"
+NOTE_LIMIT_S = 1.0
 
 
 class SacActorNode(ManagedNode):
@@ -72,10 +76,14 @@ class SacActorNode(ManagedNode):
         self._policy: Policy | None = None
         # Of the policy, while it is on trial; both are replaced under both locks.
         self._trial: Trial | None = None
+        # While its policy is asked: what hangs then is not the one before.
+        self._answering: Trial | None = None
         self._model_watch = ModelWatch()
         self._unwatched = threading.Event()
-        # Digests; the watch does not take them again.
+        # Digests; only ~/reload_model takes them again.
         self._rolled_back: set[str] = set()
+        # The real file of each digest that was opened.
+        self._files: dict[str, Path] = {}
         # Why the last model that was to take over does not drive.
         self._refusal: str | None = None
         self._sampler: Sampler | None = None
@@ -93,8 +101,8 @@ class SacActorNode(ManagedNode):
         self._policy_lock = threading.Lock()
         # Held while publishing: a command and the watchdog's zero never overtake each other.
         self._publish_lock = threading.Lock()
-        # One request or reopening at a time.
-        self._busy = threading.Lock()
+        # One model is opened at a time.
+        self._opening = threading.Lock()
         self._watchdog: threading.Thread | None = None
         self._halting = threading.Event()
 
@@ -103,7 +111,14 @@ class SacActorNode(ManagedNode):
     def set_up(self) -> None:
         """Open and warm up the model, start the sampler, create the interfaces."""
         own: ActorParameters = self.parameters
+        with contextlib.suppress(OSError):  # what cannot be read was not written
+            self._rolled_back.add(self._hung_file().read_text().strip())
         policy = self._wait_for(_in_background(self._open_policy), OPEN_LIMIT_S)
+        try:
+            self._require_not_rolled_back(policy)
+        except ModelError:
+            policy.backend.close()
+            raise
         with self._policy_lock, self._publish_lock:
             self._replace(policy)
         self._say_driving(policy)
@@ -115,7 +130,7 @@ class SacActorNode(ManagedNode):
         if not self._direct:
             self.subscribe(Image, "bev", self._on_bev)
         self.serve(Trigger, "calibration/snapshot", self._service(self._snapshot))
-        self.serve(Trigger, "~/reload_model", self._service(lambda: _in_background(self._reload)))
+        self.serve(Trigger, "~/reload_model", self._service(lambda: self._in_turn(self._reload)))
         if own.watch_model:
             self._unwatched = threading.Event()
             arguments = (self._unwatched,)
@@ -162,17 +177,22 @@ class SacActorNode(ManagedNode):
                 os._exit(EXIT_HUNG)
         return work.result()
 
-    def _open_policy(self) -> Policy:
+    def _open_policy(self, path: Path | None = None) -> Policy:
+        """Open and prove a model, by default the one that the parameter's path leads to."""
         own: ActorParameters = self.parameters
-        # Before it is read: what changes meanwhile is seen later.
-        self._model_watch.opening(model_file.stamp(Path(own.model)))
-        backend = open_backend(own.backend, Path(own.model), self.contract, own.npu_core_mask)
+        if path is None:
+            path = Path(own.model)
+            # Before it is read: what changes meanwhile is seen later.
+            self._model_watch.opening(model_file.stamp(path))
+        file = model_file.real_path(path)
+        backend = open_backend(own.backend, path, self.contract, own.npu_core_mask)
         policy = Policy(self.contract, self.robot, backend)
         try:
             policy.warm_up()
         except BaseException:
             backend.close()
             raise
+        self._files[backend.digest] = file
         return policy
 
     # Inputs
@@ -261,19 +281,20 @@ class SacActorNode(ManagedNode):
             with self._policy_lock:
                 if self._policy is None:
                     return None, None
-                trial = self._trial
+                trial = self._answering = self._trial
                 decision = self._policy.step(bev, *self._scan_features, *self._twist)
         except Exception as error:  # a vendor library may raise anything; the rover must stop
-            self._failures += 1
             self._stop(f"inference failed: {error}")
-            refusal = trial.failed(error) if trial is not None else None
-            if trial is not None and refusal is not None:
-                self._roll_back(trial, refusal)
+            if isinstance(error, ContractError):
+                return None, None  # the observation was at fault, not the model
+            if trial is not None:
+                self._end_trial(trial, str(error))
             else:
+                self._failures += 1
                 self._reopen_when_due()
             return None, None
         finally:
-            self._inferring_since_s = None
+            self._inferring_since_s = self._answering = None
         self._failures = 0
         return decision, trial
 
@@ -316,29 +337,24 @@ class SacActorNode(ManagedNode):
                 refusal = trial.answered(bev, decision, took_s)
         finally:
             self._inferring_since_s = None
-        if refusal is not None:
-            self._roll_back(trial, refusal)
-        elif trial.passed and self._end_trial(trial, trial.policy):
-            self.get_logger().info(f"the new model passed its trial of {TRIAL_FRAMES} frames")
+        if refusal is not None or trial.passed:
+            self._end_trial(trial, refusal)
 
-    def _roll_back(self, trial: Trial, refusal: str) -> None:
-        """Drive on with the model that drove before, and say so."""
-        if not self._end_trial(trial, trial.before):
-            return
-        refused, kept = trial.policy.backend.digest, trial.before.backend.digest
-        self._failures = 0
-        self._rolled_back.add(refused)
-        self._refusal = f"rolled back: sha256 {refused} to {kept}: {refusal}"
-        self.get_logger().error(f"the new model is {self._refusal}")
-
-    def _end_trial(self, trial: Trial, winner: Policy) -> bool:
-        """Let the winner drive and close the other; False when the trial is over already."""
+    def _end_trial(self, trial: Trial, refusal: str | None) -> None:
+        """Close the model before, or roll back to it where the new one is refused; say so."""
         with self._policy_lock, self._publish_lock:
             if self._trial is not trial:
-                return False
-            retired = self._replace(winner)
-        _in_background(lambda: _close(retired))
-        return True
+                return
+            retired = self._replace(trial.policy if refusal is None else trial.before)
+            if refusal is not None:
+                refused, kept = trial.policy.backend.digest, trial.before.backend.digest
+                self._failures = 0
+                self._rolled_back.add(refused)
+                self._refusal = f"rolled back: sha256 {refused} to {kept}: {refusal}"
+                self.get_logger().error(f"the new model is {self._refusal}")
+        if refusal is None:
+            self.get_logger().info(f"the new model passed its trial of {TRIAL_FRAMES} frames")
+        _close_in_background(retired)
 
     # Stopping
 
@@ -370,6 +386,9 @@ class SacActorNode(ManagedNode):
             since_s = self._inferring_since_s
             if since_s is not None and now_s - since_s > self.parameters.inference_exit_s:
                 self.get_logger().fatal(f"{problem}; ending so that a supervisor starts it anew")
+                trial = self._answering
+                if trial is not None:
+                    self._note_hung(trial.policy.backend.digest)
                 os._exit(EXIT_HUNG)
 
     def _stop(self, reason: str) -> None:
@@ -385,15 +404,30 @@ class SacActorNode(ManagedNode):
         stamped = self.parameters.enable_stamped_cmd_vel
         self._publisher.publish(command_message(velocity, stamped, stamp))
 
+    def _hung_file(self) -> Path:
+        return Path(self.parameters.calibration_dir) / HUNG_FILE
+
+    def _note_hung(self, digest: str) -> None:
+        """Let the next start refuse a model; a disk that hangs is not waited for."""
+
+        def note() -> None:
+            file = self._hung_file()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{digest}\n")
+
+        wait([_in_background(note)], NOTE_LIMIT_S)
+
+    def _forget_hung(self, digest: str) -> None:
+        with contextlib.suppress(OSError):  # there is none, as a rule
+            if self._hung_file().read_text().strip() == digest:
+                self._hung_file().unlink()
+
     # Services and reopening
 
     def _service(self, start: Callable[[], Future[Any]]) -> Callable:
-        """Make a Trigger callback that waits without blocking the control path, one at a time."""
+        """Make a Trigger callback that waits without blocking the control path."""
 
         async def callback(request: Trigger.Request, response: Trigger.Response) -> Any:
-            if not self._busy.acquire(blocking=False):
-                response.message = "busy with another request, try again"
-                return response
             try:
                 work = start()
                 executor: Any = self.executor
@@ -409,8 +443,6 @@ class SacActorNode(ManagedNode):
                 response.message, response.success = str(work.result()), True
             except Exception as error:  # an exception here would end the node
                 response.message = str(error)
-            finally:
-                self._busy.release()
             return response
 
         return callback
@@ -428,37 +460,86 @@ class SacActorNode(ManagedNode):
             )
         return self._sampler.save(sample)
 
-    def _reload(self, watched: bool = False, on_trial: bool = True) -> str:
-        """Open the model beside the running one, then swap the reference.
+    def _in_turn(self, work: Callable[[], T]) -> Future[T]:
+        """Start work that opens a model.
 
-        Args:
-            watched: not asked for: a model that drives already or was rolled back is left out.
-            on_trial: keep the running model until the new one has passed its trial.
+        Raises:
+            ModelError: another is being opened.
+        """
+        if not self._opening.acquire(blocking=False):
+            raise ModelError("busy: a model is being opened, try again")
+
+        def run_it() -> T:
+            try:
+                return work()
+            finally:
+                self._opening.release()
+
+        return _in_background(run_it)
+
+    @contextlib.contextmanager
+    def _opened(self, path: Path | None = None) -> Iterator[tuple[Policy, set[Policy]]]:
+        """Open a model in time, then hold both locks; yields it and the set of those to close.
+
+        What is yielded is closed unless it is taken out of the set.
+
+        Raises:
+            ModelError: it cannot be opened, or not in time: what comes late is closed; or the node
+                was cleaned up meanwhile.
         """
         configured = self._sampler
-        retired: set[Policy] = set()
+        work = _in_background(lambda: self._open_policy(path))
+        wait([work], OPEN_LIMIT_S)
+        if not work.done():
+            work.add_done_callback(_close_late)
+            raise ModelError(
+                f"expected the model open within {OPEN_LIMIT_S:g} s, found it still being opened; "
+                "the runtime hangs: restart the actor, and the board if it hangs again"
+            )
+        retired = {work.result()}
         try:
-            fresh = self._open_policy()
-            retired = {fresh}
-            digest = fresh.backend.digest
-            if watched and digest in self._rolled_back:
-                raise ModelError(f"sha256 {digest} was rolled back before; ~/reload_model takes it")
             with self._policy_lock, self._publish_lock:
                 if configured is None or self._sampler is not configured:
                     raise ModelError("the node was cleaned up while the model was being opened")
-                before = self._trial.before if self._trial is not None else self._policy
+                yield work.result(), retired
+        finally:
+            _close_in_background(retired)
+
+    def _reload(self, watched: bool = False) -> str:
+        """Open the model beside the running one, then swap the reference; a trial begins.
+
+        Args:
+            watched: not asked for: a model that drives already or was rolled back is left out.
+        """
+        try:
+            with self._opened() as (fresh, retired):
+                digest = fresh.backend.digest
+                if watched:
+                    self._require_not_rolled_back(fresh)
                 drives = self._policy is not None and digest == self._policy.backend.digest
+                self._refusal = None
                 if not (watched and drives):
-                    retired = self._replace(fresh, before if on_trial else None)
+                    self._rolled_back.discard(digest)
+                    self._failures = 0
+                    before = self._trial.before if self._trial is not None else self._policy
+                    retired |= self._replace(fresh, before)
+                    retired.remove(fresh)
+                answer = self._say_driving(fresh)
+            if not watched:
+                self._forget_hung(digest)
+            return answer
         except Exception as error:
             self._refusal = f"not taken: {error}"
+            self.get_logger().error(f"the new model is {self._refusal}")
             raise
-        finally:
-            _close(retired)
-        self._failures = 0
-        self._refusal = None
-        self._rolled_back.discard(digest)
-        return self._say_driving(fresh)
+
+    def _require_not_rolled_back(self, policy: Policy) -> None:
+        digest = policy.backend.digest
+        if digest and digest in self._rolled_back:
+            raise ModelError(
+                f"sha256 {digest} was rolled back before, or hung on trial: let the model before "
+                "drive (models rollback); ~/reload_model then takes this one, on trial again"
+            )
 
     def _say_driving(self, policy: Policy) -> str:
         backend = policy.backend
@@ -472,35 +553,42 @@ class SacActorNode(ManagedNode):
         """Reload when the model's path leads to something new, until the node is cleaned up."""
         path = Path(self.parameters.model)
         while not unwatched.wait(WATCH_PERIOD_S):
-            changed = self._model_watch.changed(model_file.stamp(path))
-            # When it is busy the next look says the same.
-            if not changed or not self._busy.acquire(blocking=False):
-                continue
-            try:
-                self._reload(watched=True)
-            except Exception as error:  # an exception here would end the watch
-                self.get_logger().error(f"{path} has changed, but is not taken: {error}")
-            finally:
-                self._busy.release()
+            if self._model_watch.changed(model_file.stamp(path)):
+                # When it is busy the next look says the same.
+                with contextlib.suppress(ModelError):
+                    self._in_turn(lambda: self._reload(watched=True))
 
     def _reopen_when_due(self) -> None:
         """Open the model anew after failures in a row, in the background, with growing delays."""
         now_s = steady_s()
         if self._failures < FAILURES_BEFORE_REOPEN or now_s < self._reopen_after_s:
             return
-        if not self._busy.acquire(blocking=False):
+        with contextlib.suppress(ModelError):
+            self._in_turn(self._reopen)
+            self._reopen_after_s = now_s + self._reopen_delay_s
+            self._reopen_delay_s = min(2.0 * self._reopen_delay_s, MAX_RETRY_DELAY_S)
+
+    def _reopen(self) -> None:
+        """Open the model that drives, from the file that it came from, and no other."""
+        failing = self._policy
+        if failing is None:
             return
         self.get_logger().error(f"{self._failures} failures in a row, opening the model anew")
-        self._reopen_after_s = now_s + self._reopen_delay_s
-        self._reopen_delay_s = min(2.0 * self._reopen_delay_s, MAX_RETRY_DELAY_S)
-
-        def finished(work: Future[str]) -> None:
-            self._busy.release()
-            if work.exception() is not None:
-                self.get_logger().error(f"cannot open the model anew: {work.exception()}")
-
-        work = _in_background(lambda: self._reload(on_trial=False))
-        work.add_done_callback(finished)
+        digest = failing.backend.digest
+        try:
+            file = self._files[digest]
+            with self._opened(file) as (fresh, retired):
+                if fresh.backend.digest != digest:
+                    raise ModelError(
+                        f"{file}: expected sha256 {digest}, which drove, found "
+                        f"{fresh.backend.digest}; ~/reload_model takes it, on trial"
+                    )
+                if self._policy is failing:
+                    self._failures = 0
+                    retired |= self._replace(fresh)
+                    retired.remove(fresh)
+        except Exception as error:  # whatever a vendor raises; it is tried again
+            self.get_logger().error(f"cannot open the model anew: {error}")
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:
         """Return the stop reason, model, rates, ages, latency and samples."""
@@ -537,6 +625,15 @@ class SacActorNode(ManagedNode):
 def _close(policies: Iterable[Policy]) -> None:
     for policy in policies:
         policy.backend.close()
+
+
+def _close_in_background(policies: Iterable[Policy]) -> None:
+    _in_background(lambda: _close(policies))
+
+
+def _close_late(work: Future[Policy]) -> None:
+    if work.exception() is None:
+        _close([work.result()])
 
 
 def _in_background(work: Callable[[], T]) -> Future[T]:

@@ -11,7 +11,6 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ContractError
 from .model_file import Stamp
 from .policy import Decision, Policy
 
@@ -63,10 +62,6 @@ class Trial:
     def passed(self) -> bool:
         """Whether the model is trusted from now on."""
         return self.frames >= TRIAL_FRAMES
-
-    def failed(self, error: Exception) -> str | None:
-        """Return why a failed frame refuses the model; None: the observation was at fault."""
-        return None if isinstance(error, ContractError) else str(error)
 
     def answered(self, bev: NDArray[np.float32], decision: Decision, took_s: float) -> str | None:
         """Return why an answered frame refuses the model, or None.
