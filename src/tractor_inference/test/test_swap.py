@@ -110,15 +110,17 @@ class Rover:
         return len(grids - stamps), len(stamps - grids)
 
     def assert_none_missed(self):
-        """No grid since `begin` is without a command, if a control run as long misses none.
+        """Every grid since `begin` has its command; or the machine cannot tell.
 
-        A machine with other work misses grids whatever the model does.
+        Where more is running than there are cores, or a control run as long without a swap misses
+        grids too, the misses are the machine's.
         """
         missed, count = self.missed(), len(self.commands) - self._begin
-        if missed != (0, 0):
-            self.begin()
-            self.drive(count)
-            assert self.missed() != (0, 0), f"{missed} missed, and none of as many without a swap"
+        if missed == (0, 0) or os.getloadavg()[0] > (os.cpu_count() or 1):
+            return
+        self.begin()
+        self.drive(count)
+        assert self.missed() != (0, 0), f"{missed} missed, and none of as many without a swap"
 
     def gaps_ms(self):
         """Return the times between commands since `begin`."""
