@@ -717,6 +717,13 @@ def test_the_dispatcher_names_its_verbs():
     assert "found 'transmogrify'" in unknown.stderr
 
 
+def test_a_manifest_takes_every_tolerance_that_may_be_asked_for():
+    from tractor_inference import parameters
+
+    field, _ = parameters.fields_of(ConvertParameters)["probe_tolerance"]
+    assert 0.0 < field.metadata["minimum"] < field.metadata["maximum"] == manifest.MAX_TOLERANCE
+
+
 def test_the_shipped_parameters_are_the_defaults(params_file):
     from tractor_inference import parameters
 

@@ -72,7 +72,7 @@ class ConvertParameters:
     )
     probe_tolerance: float = param(
         "How far a backend's action may be from the simulator's on a golden probe.", 0.05,
-        minimum=0.0, maximum=2.0,
+        minimum=0.001, maximum=0.2,  # what a manifest may say, see manifest.MAX_TOLERANCE
     )  # fmt: skip
     mmse_time_limit_s: float = param(
         "Time that the mmse rung of the ladder may take, s.", 120.0, minimum=1.0, maximum=86400.0
