@@ -581,6 +581,27 @@ def test_every_rung_builds_and_opens_again_in_the_simulator(
 
 
 @pytest.mark.toolkit
+def test_the_same_inputs_give_the_same_model_twice(models, contract, calibration_dir):
+    def without_times(found):
+        if isinstance(found, dict):
+            return {
+                key: without_times(value)
+                for key, value in found.items()
+                if key not in ("build_seconds", "simulator_ms", "bytes")
+            }
+        return [without_times(one) for one in found] if isinstance(found, list) else found
+
+    records = []
+    for _ in range(2):
+        conversion.convert(request(models, contract, calibration_dir))
+        records.append(manifest.load(models / "remote_trained.rknn", contract)[1])
+    first, second = records
+    assert first.calibration == second.calibration
+    assert first.probes == second.probes
+    assert without_times(first.validation) == without_times(second.validation)
+
+
+@pytest.mark.toolkit
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_builds(models, calibration_dir, target):
     done = run(
