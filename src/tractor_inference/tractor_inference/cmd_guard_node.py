@@ -32,7 +32,8 @@ class CmdGuardNode(SuiteNode, Node):
         own = self.declare(GuardParameters)
         self._stamped = own.enable_stamped_cmd_vel
         self._guard = Guard(own, self.robot)
-        self._stopped = False
+        # Unknown, so that the first look is said, whichever it is.
+        self._stopped: bool | None = None
         kind = command_type(self._stamped)
         self._publisher = self.create_publisher(kind, "cmd_vel", COMMAND_QOS)
         # A plain request: a publisher that offers no deadline must still be heard.
