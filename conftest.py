@@ -44,6 +44,15 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def signal_handlers_stay():
+    """Put back what a command that runs in this process makes of signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def actor_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SAC actor with random weights of a fixed seed."""

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pty
-import signal
 import struct
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from tractor_calibration import check, check_report, quality
 from tractor_inference import samples
 from tractor_inference.coverage import all_regions
 
+pytestmark = pytest.mark.usefixtures("signal_handlers_stay")
+
 # Runs the command with little address space and says on stderr how much memory it took.
 # Not ru_maxrss: that begins with what the parent had when it made the process.
 LIMITED = """
@@ -34,14 +35,6 @@ peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[
 print("peak_kb", peak, file=sys.stderr)
 sys.exit(code)
 """
-
-
-@pytest.fixture(autouse=True)
-def signal_handlers_stay():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

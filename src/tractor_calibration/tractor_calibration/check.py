@@ -27,13 +27,21 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printable, printing
+from tractor_inference.command import (
+    INTERRUPTED,
+    USAGE,
+    begin,
+    make_parser,
+    printable,
+    printing,
+    uninterrupted,
+)
 from tractor_inference.errors import ParameterError, SampleError
+from tractor_inference.paths import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +94,6 @@ def quarantine(folder: Path, unusable: dict[Path, str]) -> tuple[dict[str, str],
     Raises:
         OSError: `quarantine/` cannot be made, or is a link or a file.
     """
-    from .promotion import uninterrupted
-
     target = folder / QUARANTINE
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise OSError(f"{target}: expected a folder or nothing, found a link or file; move it away")
@@ -131,20 +137,6 @@ def _move(file: Path, reason: str, place: int) -> str:
             raise
         os.unlink(note, dir_fd=place)
     raise AssertionError("unreachable")
-
-
-def _write_page(file: Path, page: str) -> None:
-    """Write the page whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=".check_", suffix=".tmp", dir=file.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as text:
-            text.write(page)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 def table(result: dict[str, Any]) -> str:
@@ -239,7 +231,7 @@ def _check(
         from . import check_report
 
         try:
-            _write_page(args.html, check_report.render(result, found))
+            replace_file(args.html, check_report.render(result, found))
             result["html"] = str(args.html)
         except OSError as error:
             problems.append(f"{args.html}: the report cannot be written ({error})")

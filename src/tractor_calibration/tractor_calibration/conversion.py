@@ -116,10 +116,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             os.replace(picked.proved.build.file, staged)
             record.write_manifest(built, picked, result, staged, created)
             page = work / f"{request.output.stem}.report.html"
-            drawn = report.render(
-                result, contract, frames.validation, reference, picked.proved.build
-            )
-            page.write_text(drawn, encoding="utf-8")
+            page.write_text(_page(built, picked, result), encoding="utf-8")
             stamp = created.strftime("%Y%m%dT%H%M%SZ")
             change, kept = promotion.publish([staged.with_suffix(".json"), page, staged], stamp)
     result |= {"version": change.version, "kept": kept}
@@ -168,7 +165,7 @@ def _pick(
         attempt.rung, attempt.frames, proved, (*frames.doubts, *proved.verdict.doubts)
     )
     tried = [ladder.line(one.as_json()) for one in climbed.attempts]
-    count, rung = proved.metrics.frames, attempt.rung.replace("_", " ")
+    count, rung = proved.metrics.frames, ladder.words(attempt.rung)
     if not proved.verdict.failures and (request.accept_doubts or not best.doubts):
         return best, None
     if request.allow_fp16:
@@ -199,6 +196,11 @@ def _pick(
     )
 
 
+def _page(built: record.Built, picked: record.Picked, result: dict[str, Any]) -> str:
+    frames, contract = built.frames.validation, built.request.contract
+    return report.render(result, contract, frames, built.reference, picked.proved.build)
+
+
 def _refused(
     error: ModelError, built: record.Built, picked: record.Picked, result: dict[str, Any]
 ) -> StageError:
@@ -209,15 +211,7 @@ def _refused(
     prefix = f"convert_{built.request.output.stem}_"
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=".report.html")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(
-            report.render(
-                result,
-                built.request.contract,
-                built.frames.validation,
-                built.reference,
-                picked.proved.build,
-            )
-        )
+        file.write(_page(built, picked, result))
     message = "\n".join(
         [first, *rest, *(f"  - {note}" for note in result["notes"][1:]),
          f"  - figures and pictures: {name}"]

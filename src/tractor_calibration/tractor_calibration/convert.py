@@ -86,7 +86,7 @@ def summary(result: dict[str, Any]) -> str:
     builds = [name for name in ("fp16", "int8") if name in proved]
     lines = [
         f"{result['precision'].upper()} model for {result['target']}: {result['model']}",
-        f"verdict: {proved['verdict']} ({proved['rung'].replace('_', ' ')})",
+        f"verdict: {proved['verdict']} ({ladder.words(proved['rung'])})",
         "",
         f"{'':8}{'MB':>8}{'MAE':>10}{'p99':>10}{'max':>10}{'SQNR dB':>10}{'within 0.05':>13}",
         f"{'ONNX':8}{result['onnx_bytes'] / 1e6:8.2f}",

@@ -137,7 +137,7 @@ def climb(job: Job, first: int, params: ConvertParameters, run: Run) -> Climb:
         elif rung == MORE_COVERAGE and first >= len(samples):
             attempt = Attempt(rung, len(samples), None, NOTHING_TO_ADD)
         else:
-            log.info("%s: building", rung.replace("_", " "))
+            log.info("%s: building", words(rung))
             allowed = limits
             if rung == MMSE:
                 allowed = Limits(params.mmse_time_limit_s, "mmse_time_limit_s", memory_mb)
@@ -160,9 +160,14 @@ def _prove(job: Job, build: Build, params: ConvertParameters) -> Proved:
     return Proved(build, metrics, validation.judge(metrics, names, params, quantised))
 
 
+def words(rung: str) -> str:
+    """Return the name of a rung as it is read."""
+    return rung.replace("_", " ")
+
+
 def line(attempt: Mapping[str, Any]) -> str:
     """Return an attempt, as JSON types, in one line."""
-    name = attempt["rung"].replace("_", " ")
+    name = words(attempt["rung"])
     if "problem" in attempt:
         return f"{name}: {attempt['problem']}"
     return (

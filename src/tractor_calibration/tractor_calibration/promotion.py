@@ -18,12 +18,12 @@ import logging
 import os
 import re
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tractor_inference import manifest
+from tractor_inference.command import uninterrupted
 from tractor_inference.contract import Contract
 from tractor_inference.errors import ModelError, raise_all
 
@@ -80,26 +80,6 @@ def _replaceable(path: Path) -> bool:
     if path.is_symlink():
         return bool(re.fullmatch(rf"{VERSIONS}/[^/]+/[^/]+", os.readlink(path)))
     return path.is_file()
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the end of the block; for the main thread.
-
-    A mask would not do: it holds for one thread, and another one of a library takes the signal.
-    """
-    came: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
 
 
 @contextlib.contextmanager

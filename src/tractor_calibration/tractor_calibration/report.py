@@ -18,7 +18,7 @@ from tractor_inference.command import printable
 from tractor_inference.contract import ACTION_NAMES, Contract
 from tractor_inference.samples import Sample
 
-from . import validation
+from . import ladder, validation
 from .toolkit_child import Build
 
 _STYLE = """
@@ -244,7 +244,7 @@ def render(
         ("Model", f"{result['model']} ({precision}, {result['target']})"),
         ("Verdict", f"{proved['verdict'].upper()}, on {proved['frames']} {proved['source']}"),
         *(("", reason) for reason in proved["reasons"]),
-        ("Built by", f"rknn-toolkit2 {result['toolkit']}, {proved['rung'].replace('_', ' ')}"),
+        ("Built by", f"rknn-toolkit2 {result['toolkit']}, {ladder.words(proved['rung'])}"),
         ("ONNX", result["onnx"]),
         ("Samples found / usable", f"{counts['found']} / {counts['usable']}"),
         ("Samples that calibrate", f"{counts['calibration']}, of {counts.get('pool', 0)}"),
@@ -323,7 +323,7 @@ def render(
 
 
 def _attempt_row(attempt: Mapping[str, Any]) -> list[str]:
-    start = [attempt["rung"].replace("_", " "), str(attempt["calibration_frames"])]
+    start = [ladder.words(attempt["rung"]), str(attempt["calibration_frames"])]
     if "problem" in attempt:
         return [*start, "-", "", "", "", "", "", attempt["problem"]]
     return [

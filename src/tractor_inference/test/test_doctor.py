@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import venv
@@ -18,19 +17,13 @@ from tractor_inference import contract as contracts
 from tractor_inference import doctor, manifest, samples
 from tractor_inference.doctor import machine, npu
 
+pytestmark = pytest.mark.usefixtures("signal_handlers_stay")
+
 BOARD = b"xunlong,orangepi-5-plus\0rockchip,rk3588\0"
 VERSIONS = dict.fromkeys(machine.LIBRARIES, "1.0") | {
     machine.RCLPY: "rmw_fastrtps_cpp",
     machine.LITE: "",
 }
-
-
-@pytest.fixture(autouse=True)
-def signal_handlers_stay():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 class Doctor:

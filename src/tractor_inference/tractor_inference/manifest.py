@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 import typing
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from .contract import Contract
 from .errors import ModelError, raise_all
 from .model_file import ModelFolder, read_model_bytes, real_path
+from .paths import replace_file
 
 SCHEMA = 2
 PRECISIONS = ("int8", "fp16")
@@ -274,18 +273,7 @@ def write(manifest: Manifest, path: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    text = json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n"
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replace_file(path, json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n")
 
 
 def read_checked(path: Path, sha256: str) -> bytes:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..contract import Contract
 from ..errors import ContractError, ModelError, raise_all
-from ..manifest import ProbesRecord
+from ..manifest import BuildRecord, Manifest, ProbesRecord
 
 
 class Backend(abc.ABC):
@@ -28,10 +28,18 @@ class Backend(abc.ABC):
     calibrated: Mapping[str, Sequence[float]] = MappingProxyType({})
     # Frames it must answer as recorded; None for a model without a manifest.
     probes: ProbesRecord | None = None
+    _build: BuildRecord
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self._closed = False
+
+    def _follow(self, record: Manifest) -> None:
+        """Note what a model's manifest says about it."""
+        self.digest = record.model.sha256
+        self.calibrated = record.calibration.ranges
+        self.probes = record.probes
+        self._build = record.build
 
     def infer(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         """Answer one observation.

@@ -65,10 +65,7 @@ class RknnBackend(Backend):
         """
         super().__init__(contract)
         model, record, data = manifest.load(model, contract)
-        self.digest = record.model.sha256
-        self.calibrated = record.calibration.ranges
-        self.probes = record.probes
-        self._build = record.build
+        self._follow(record)
         try:
             from rknnlite.api import RKNNLite
         except ImportError as error:

@@ -38,10 +38,7 @@ class RknnSimBackend(Backend):
         """
         super().__init__(contract)
         model, record, _ = manifest.load(model, contract)
-        self.digest = record.model.sha256
-        self.calibrated = record.calibration.ranges
-        self.probes = record.probes
-        self._build = record.build
+        self._follow(record)
         version = rknn_toolkit.toolkit_version()
         if version != record.toolkit.version:
             raise ModelError(
