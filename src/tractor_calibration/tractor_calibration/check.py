@@ -23,7 +23,6 @@ import argparse
 import contextlib
 import importlib.util
 import itertools
-import json
 import logging
 import os
 import sys
@@ -34,14 +33,15 @@ from typing import Any
 from tractor_inference.command import (
     INTERRUPTED,
     USAGE,
+    answer,
     begin,
     make_parser,
-    printable,
     printing,
     uninterrupted,
 )
 from tractor_inference.errors import ParameterError, SampleError
 from tractor_inference.paths import replace_file
+from tractor_inference.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -265,12 +265,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed(NO_SAMPLES, str(error))
     except KeyboardInterrupt:
         return failed(INTERRUPTED, "interrupted")
-    if args.json:
-        if problems:
-            result["error"] = "; ".join(problems)
-        print(json.dumps({"ok": code == 0, "exit_code": code, **result}))
-    else:
-        print(table(result))
+    if problems:
+        result["error"] = "; ".join(problems)
+    answer(args.json, {"ok": code == 0, "exit_code": code, **result}, lambda: table(result))
     for problem in problems:
         log.error("%s", problem)
     return code

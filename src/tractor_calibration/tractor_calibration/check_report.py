@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference.command import printable
 from tractor_inference.sampler import ENOUGH_IN_REGION
+from tractor_inference.text import printable
 
 from .quality import ALIKE, GOOD_SAMPLES, Survey
 from .report import draw_channels, page, plot, table_row

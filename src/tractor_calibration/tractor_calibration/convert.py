@@ -20,13 +20,12 @@ late, when the model was already promoted whole.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printing
+from tractor_inference.command import INTERRUPTED, USAGE, answer, begin, make_parser, printing
 from tractor_inference.errors import ParameterError
 
 from .parameters import NODE, TARGETS, ConvertParameters, Request
@@ -143,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return failed(EXIT_CODES[error.stage], str(error), **error.details)
     except KeyboardInterrupt:
         return failed(INTERRUPTED, "interrupted")
-    print(json.dumps({"ok": True, "exit_code": 0, **result}) if args.json else summary(result))
+    answer(args.json, {"ok": True, "exit_code": 0, **result}, lambda: summary(result))
     return 0
 
 

@@ -13,7 +13,6 @@ Nothing that is in the folder of the samples is changed, whatever happens.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import random
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tractor_inference import samples
-from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printing
+from tractor_inference.command import INTERRUPTED, USAGE, answer, begin, make_parser, printing
 from tractor_inference.coverage import CoverageSet, embedding
 from tractor_inference.errors import ParameterError, SampleError, TractorError, raise_all
 from tractor_inference.messages import stamp_ns
@@ -351,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "took_s": time.monotonic() - started_s,
         "bags": bags,
     }
-    print(json.dumps(result) if args.json else summary(result))
+    answer(args.json, result, lambda: summary(result))
     return code
 
 

@@ -21,15 +21,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import INTERRUPTED, USAGE, begin, make_parser, printable, printing
+from tractor_inference.command import INTERRUPTED, USAGE, answer, begin, make_parser, printing
 from tractor_inference.errors import ModelError, ParameterError, TractorError
+from tractor_inference.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed(error.code, str(error))
     except KeyboardInterrupt:
         return failed(INTERRUPTED, "interrupted")
-    print(json.dumps({"ok": True, "exit_code": 0, **result}) if args.json else text)
+    answer(args.json, {"ok": True, "exit_code": 0, **result}, lambda: text)
     return 0
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_inference import coverage, samples
-from tractor_inference.command import printable
 from tractor_inference.contract import Contract
 from tractor_inference.errors import SampleError
 from tractor_inference.sampler import ENOUGH_IN_REGION
 from tractor_inference.samples import GOOD_SAMPLES, POOR_SAMPLES, Sample
+from tractor_inference.text import printable
 
 GRADES = ("poor", "fair", "good")
 # Frames nearer than this in the space of coverage are alike. In the simulator neighbours at 3 Hz

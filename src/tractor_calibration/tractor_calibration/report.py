@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference.command import printable
 from tractor_inference.contract import ACTION_NAMES, Contract
 from tractor_inference.samples import Sample
+from tractor_inference.text import printable
 
 from . import ladder, validation
 from .toolkit_child import Build

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import functools
 import importlib
+import io
 import json
 import logging
 import os
@@ -14,7 +15,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, NoReturn, ParamSpec
+
+from .text import printable_message, printable_page
 
 USAGE, OUTPUT_LOST, INTERRUPTED, READER_GONE = 2, 74, 130, 141
 _LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -33,6 +36,7 @@ def printing(main: Callable[P, int]) -> Callable[P, int]:
 
     @functools.wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        _take_any_text()
         try:
             try:
                 return main(*args, **kwargs)
@@ -57,6 +61,13 @@ def printing(main: Callable[P, int]) -> Callable[P, int]:
     return run
 
 
+def _take_any_text() -> None:
+    """Let what the encoding of the terminal lacks come as escapes: finished work must be told."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @printing
 def dispatch(package: str, verbs: Mapping[str, str]) -> int:
     """Run the verb that the command line names, a module of the package, and return its exit code.
@@ -75,8 +86,15 @@ def dispatch(package: str, verbs: Mapping[str, str]) -> int:
     if verb in ("-h", "--help"):
         print(usage)
         return 0
-    print(f"{usage}\n\nerror: expected a verb, found {verb!r}", file=sys.stderr)
+    print(f"{usage}\n\nerror: expected a verb, found {verb!a}", file=sys.stderr)
     return USAGE
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors quote the arguments as a terminal takes them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable_message(message))
 
 
 def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -91,7 +109,7 @@ def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         f"\n{OUTPUT_LOST} instead when the output cannot be written, as to a full disk, and "
         f"{READER_GONE} when its\nreader has gone, as head does; what was asked may be done."
     )
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=name,
         description=summary,
         epilog=details,
@@ -105,13 +123,32 @@ def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+class _Formatter(logging.Formatter):
+    """Formats a record so that nothing quoted in it passes for another one or moves the cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_message(super().format(record))
+
+
+def set_up_log(form: str = "%(levelname)s: %(message)s") -> None:
+    """Send the log of this process to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(form))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def answer(as_json: bool, result: dict[str, Any], page: Callable[[], str]) -> None:
+    """Print a command's result: one JSON object when that was asked for, else its page."""
+    print(json.dumps(result) if as_json else printable_page(page()))
+
+
 def begin(as_json: bool) -> Callable[..., int]:
     """Set up log and signals, and return `failed(code, message, **more)`.
 
     It logs the message, prints it and `more` as JSON when that was asked for, and returns the code.
     SIGTERM ends a command as Ctrl-C does, tidied up.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    set_up_log()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
@@ -142,8 +179,3 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
-
-
-def printable(text: str) -> str:
-    """Return a text of unknown origin without what a terminal or a file would not take."""
-    return text if text.isprintable() else ascii(text)[1:-1]

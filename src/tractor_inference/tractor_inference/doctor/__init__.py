@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import platform
 import shutil
 import textwrap
@@ -25,8 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import paths
-from ..command import INTERRUPTED, begin, make_parser, printable, printing
+from ..command import INTERRUPTED, answer, begin, make_parser, printing
 from ..errors import TractorError
+from ..text import printable
 from . import machine, npu
 from .machine import FAIL, SETUP, Host, Line
 
@@ -159,15 +159,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return failed(INTERRUPTED, "interrupted")
     code = SOMETHING_FAILED if any(line.status == FAIL for line in lines) else 0
-    if args.json:
-        checks = [dataclasses.asdict(line) for line in lines]
-        found_on = {"kind": host.kind, "architecture": host.architecture, "board": host.board}
-        text = json.dumps(
-            {"ok": code == 0, "exit_code": code, "machine": found_on, "checks": checks}
-        )
-    else:
-        system = f"{host.architecture}, {platform.system()} {platform.release()}"
-        title = f"rover suite on a {host.kind} ({', '.join([*host.board, system])})"
-        text = page(title, lines, shutil.get_terminal_size().columns)
-    print(text)
+    checks = [dataclasses.asdict(line) for line in lines]
+    found_on = {"kind": host.kind, "architecture": host.architecture, "board": host.board}
+    system = f"{host.architecture}, {platform.system()} {platform.release()}"
+    title = f"rover suite on a {host.kind} ({', '.join([*host.board, system])})"
+    answer(
+        args.json,
+        {"ok": code == 0, "exit_code": code, "machine": found_on, "checks": checks},
+        lambda: page(title, lines, shutil.get_terminal_size().columns),
+    )
     return code
