@@ -1,6 +1,10 @@
+import os
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+# After setuptools, which brings it where Python has none; colcon takes its own from the same place.
+from distutils.command.install_data import install_data  # isort: skip
 
 package_name = "tractor_bringup"
 
@@ -15,6 +19,22 @@ def files(pattern):
             "check out the repository with symbolic links"
         )
     return found
+
+
+class InstallData(install_data):
+    """Note in the copies which checkout they are of, so that an edited one is noticed.
+
+    See tractor_inference/paths.py. A build with --symlink-install links instead, without this.
+    """
+
+    def run(self):
+        super().run()
+        checkout = Path(__file__).resolve().parents[2]
+        record = Path(self.install_dir, "share", package_name, "checkout.txt")
+        record.write_text(
+            f"{checkout}\n{os.path.relpath(checkout, self.install_dir)}\n", encoding="utf-8"
+        )
+        self.outfiles.append(str(record))
 
 
 setup(
@@ -32,6 +52,7 @@ setup(
         (f"share/{package_name}/config", files("config/*")),
         (f"lib/{package_name}", files("scripts/*.sh")),
     ],
+    cmdclass={"install_data": InstallData},
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},
     zip_safe=False,

@@ -151,9 +151,43 @@ def read_file(path: str | Path, node: str = "") -> dict[str, Any]:
     Raises:
         ParameterError: the file is missing, is not YAML, or has no `ros__parameters`.
     """
+    document = _read_document(Path(path))
+    sections = ["/**"]
+    if node:
+        sections += [f"/**/{node}", f"/{node}", node]
+    flat: dict[str, Any] = {}
+    for section in sections:
+        if document.get(section) is not None:
+            flat.update(_section(Path(path), document, section))
+    return flat
+
+
+def read_sections(path: Path) -> dict[tuple[str, str], Any]:
+    """Read every section of a ROS 2 parameter file as `{(section, dotted name): value}`.
+
+    Raises:
+        ParameterError: as `read_file`, also for a section of a node that is not the suite's.
+    """
+    document = _read_document(path)
+    return {
+        (str(section), name): value
+        for section, content in document.items()
+        if content is not None
+        for name, value in _section(path, document, section).items()
+    }
+
+
+def _section(path: Path, document: Mapping[str, Any], section: str) -> dict[str, Any]:
+    content = document[section]
+    values = content.get("ros__parameters") if isinstance(content, Mapping) else None
+    if not isinstance(values, Mapping):
+        raise ParameterError(f"parameter file {path}: section {section} has no ros__parameters")
+    return _flatten(values)
+
+
+def _read_document(path: Path) -> Mapping[str, Any]:
     import yaml
 
-    path = Path(path)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -167,16 +201,4 @@ def read_file(path: str | Path, node: str = "") -> dict[str, Any]:
         raise ParameterError(
             f"parameter file {path}: expected sections of nodes, found {document!r}"
         )
-    flat: dict[str, Any] = {}
-    sections = ["/**"]
-    if node:
-        sections += [f"/**/{node}", f"/{node}", node]
-    for section in sections:
-        content = document.get(section)
-        if content is None:
-            continue
-        values = content.get("ros__parameters") if isinstance(content, Mapping) else None
-        if not isinstance(values, Mapping):
-            raise ParameterError(f"parameter file {path}: section {section} has no ros__parameters")
-        flat.update(_flatten(values))
-    return flat
+    return document
