@@ -23,20 +23,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import parameters, rknn_toolkit
+from tractor_inference import limited, parameters, rknn_toolkit
 from tractor_inference.contract import Contract, normalize
 from tractor_inference.errors import ModelError, TractorError
 from tractor_inference.manifest import BuildRecord
 from tractor_inference.rknn_toolkit import LayerError
 from tractor_inference.samples import Sample
 
-# A converter that is killed takes its toolkit with it, from before the imports that take seconds;
-# 1 is PR_SET_PDEATHSIG of linux/prctl.h. The converter's pid is the last argument.
-_START = """
-import ctypes, os, runpy, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[-1]):
-    sys.exit("the converter has ended")
+# A converter that is killed takes its toolkit with it.
+_START = f"""{limited.TIED_TO_STARTER}
+import runpy
 runpy.run_module("tractor_calibration.toolkit_child", run_name="__main__")
 """
 CHILD = (sys.executable, "-c", _START)
