@@ -690,15 +690,24 @@ def test_the_builder_can_be_cleaned_up_and_configured_again(ros_graph, sensors, 
         assert ros_graph.call(ChangeState, "/bev_builder/change_state", request).success
 
 
-def test_a_middleware_that_does_not_let_go_cannot_keep_a_node_alive(ros_graph):
+def test_a_middleware_that_does_not_let_go_cannot_keep_a_node_alive(ros_graph, monkeypatch):
     from geometry_msgs.msg import Twist
 
+    monkeypatch.setenv("STUCK_IN", "destroy_node")
     guard = ros_graph.start("stuck_guard_node", node="cmd_guard")
     commands = ros_graph.collect(Twist, "cmd_vel")
     ros_graph.until(lambda: commands)
     # It says in which call it hung.
     assert guard.stop() == 1
     assert "Timeout" in guard.output() and "destroy_node" in guard.output()
+
+
+def test_a_node_that_hangs_while_it_publishes_ends_when_asked(ros_graph, monkeypatch):
+    monkeypatch.setenv("STUCK_IN", "publish")
+    guard = ros_graph.start("stuck_guard_node", node="cmd_guard")
+    ros_graph.until(lambda: "stuck" in guard.output())
+    assert guard.stop() == 1
+    assert "Timeout" in guard.output() and "publish_some" in guard.output()
 
 
 @pytest.mark.parametrize("node", ["bev_builder", "sac_actor", "cmd_guard"])

@@ -9,6 +9,7 @@ import dataclasses
 import faulthandler
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -468,6 +469,26 @@ def steady_s() -> float:
     return time.monotonic()
 
 
+def _end_on_signals() -> None:
+    """Let SIGINT and SIGTERM end the loop, and the process where the loop hangs.
+
+    Python runs a handler only between its own instructions: a main thread that waits in C, as for a
+    lock in shared memory whose owner was killed, never comes to it. The byte of the wake-up
+    descriptor is written at once, whatever the main thread does.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ENDING.set())
+    awake, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def limit() -> None:
+        os.read(awake, 1)
+        faulthandler.dump_traceback_later(EXIT_LIMIT_S + CLOSE_LIMIT_S, exit=True)
+
+    threading.Thread(target=limit, name="end on signals", daemon=True).start()
+
+
 def run(*make_nodes: Callable[[], Any]) -> int:
     """Run nodes in one process until SIGINT or SIGTERM and return the exit status.
 
@@ -478,8 +499,7 @@ def run(*make_nodes: Callable[[], Any]) -> int:
         0 after a signal or when a node says it is done, 2 when its parameters are refused. A
         process that hangs while it ends exits with 1 and its stacks in the log.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ENDING.set())
+    _end_on_signals()
     nodes: list[Any] = []
     try:
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
