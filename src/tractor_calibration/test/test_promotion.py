@@ -1,6 +1,8 @@
 """A promotion is whole or did not happen, at every moment, and nothing the user had is lost."""
 
 import contextlib
+import errno
+import fcntl
 import itertools
 import json
 import logging
@@ -113,6 +115,47 @@ def test_a_link_by_name_goes_when_a_version_lacks_its_file(by_hand, publish, con
 def test_a_version_that_drives_already_changes_nothing(versioned, contract):
     before = snapshot(versioned)
     assert promote(versioned, SECOND, contract) == (None, [])
+    assert snapshot(versioned) == before
+
+
+# Disks that lack something
+
+
+def refuse(monkeypatch, module, call, number):
+    def refusing(*args, **_):
+        raise OSError(number, os.strerror(number), str(args[0]))
+
+    monkeypatch.setattr(module, call, refusing)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS])
+def test_a_disk_without_symbolic_links_is_refused_by_name_before_any_work(
+    by_hand, contract, monkeypatch, number
+):
+    before = snapshot(by_hand)
+    refuse(monkeypatch, os, "symlink", number)
+    expected = r"symbolic links.*ext4.*--output"
+    with pytest.raises(ModelError, match=expected) as caught, promotion.workspace(by_hand):
+        pytest.fail("work began")
+    assert str(caught.value).startswith(f"{by_hand}: ")
+    assert snapshot(by_hand) == before
+
+
+def test_a_disk_without_hard_links_modes_and_syncs_takes_models(by_hand, publish, monkeypatch):
+    refuse(monkeypatch, os, "link", errno.EOPNOTSUPP)
+    refuse(monkeypatch, os, "chmod", errno.EPERM)
+    refuse(monkeypatch, os, "fsync", errno.EINVAL)
+    publish(by_hand)
+    assert drives(by_hand) == b"new model"
+    assert models_folder.before(by_hand) == f"actor.{OLDER}"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_refused_by_name(versioned, contract, monkeypatch, number):
+    before = snapshot(versioned)
+    refuse(monkeypatch, fcntl, "flock", number)
+    with pytest.raises(ModelError, match=r"locks folders.*a disk of this machine"):
+        promote(versioned, FIRST, contract)
     assert snapshot(versioned) == before
 
 

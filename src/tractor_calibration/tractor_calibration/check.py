@@ -40,7 +40,7 @@ from tractor_inference.command import (
     uninterrupted,
 )
 from tractor_inference.errors import ParameterError, SampleError
-from tractor_inference.paths import replace_file
+from tractor_inference.files import replace_file
 from tractor_inference.text import printable
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import fcntl
 import filecmp
 import itertools
@@ -22,7 +23,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tractor_inference import manifest
+from tractor_inference import files, manifest
 from tractor_inference.command import uninterrupted
 from tractor_inference.contract import Contract
 from tractor_inference.errors import ModelError, raise_all
@@ -32,6 +33,8 @@ from .models_folder import HISTORY, INTENT, LINK, VERSIONS, WORK_PREFIX, Change,
 
 SUFFIXES = (".rknn", ".json", ".report.html")
 _LINK_STEM = Path(LINK).stem
+# NFS without its lock service, some of FUSE.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,17 @@ def check_destination(output: Path) -> None:
     if output.name == LINK:
         problems.append(f"{output.name}: is the link to the latest model; choose another name")
     raise_all(ModelError, "the model cannot be written:", problems + _obstacles(output))
+
+
+def _require_links(work: Path) -> None:
+    """Refuse a disk on which what drives cannot be changed at one moment; raises ModelError."""
+    if not files.has_symbolic_links(work):
+        raise ModelError(
+            f"{work.parent}: expected a disk with symbolic links, by which a model is promoted, "
+            "found one without, such as FAT, exFAT, SMB or a folder shared by VirtualBox; keep the "
+            "models on a disk of Linux (ext4, xfs, btrfs): copy the ONNX there, or name it with "
+            "--output or --models-dir. Samples may stay where they are"
+        )
 
 
 def _obstacles(output: Path) -> list[str]:
@@ -90,7 +104,7 @@ def workspace(folder: Path) -> Iterator[Path]:
     free at once; what such a process left is finished if it had changed what drives, and removed.
 
     Raises:
-        ModelError: another process changes the folder.
+        ModelError: another process changes the folder, or its disk lacks links or locks.
         OSError: the folder cannot be written.
     """
     with contextlib.ExitStack() as stack:
@@ -103,6 +117,14 @@ def workspace(folder: Path) -> Iterator[Path]:
                 f"{folder}: busy, another conversion or promotion works there; "
                 "wait until it has ended"
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise ModelError(
+                f"{folder}: expected a disk that locks folders, found one that does not "
+                f"({error.strerror}); two conversions could spoil each other: keep the models on "
+                "a disk of this machine"
+            ) from error
         leftovers = [
             path
             for path in folder.glob(f"{WORK_PREFIX}*")
@@ -111,6 +133,7 @@ def workspace(folder: Path) -> Iterator[Path]:
         with uninterrupted():
             work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=folder))
             stack.callback(_remove, work)
+        _require_links(work)
         for change in models_folder.unrecorded(folder):
             with _all_or_nothing() as undo:
                 _follow(work, change, undo)
@@ -202,10 +225,10 @@ def _drive(
     # To the microsecond, so that no two changes are equal.
     change = Change(now.isoformat(timespec="microseconds"), action, version, previous)
     (work / INTENT).write_bytes(_line(change))
-    _sync(work / INTENT)
-    _sync(work)
+    files.sync(work / INTENT)
+    files.sync(work)
     _point(work, LINK, f"{VERSIONS}/{version}/{model}", undo)
-    _sync(folder)
+    files.sync(folder)
     kept += _follow(work, change, undo)
     return change, list(dict.fromkeys(filter(None, kept)))
 
@@ -228,7 +251,7 @@ def _follow(work: Path, change: Change, undo: contextlib.ExitStack) -> list[str 
             target = f"{VERSIONS}/{change.version}/{path.name}"
             _point(work, path.name, target if (folder / target).is_file() else None, undo)
     _append(folder / HISTORY, change, undo)
-    _sync(folder)
+    files.sync(folder)
     return kept
 
 
@@ -240,7 +263,7 @@ def _point(work: Path, name: str, target: str | None, undo: contextlib.ExitStack
         if path.is_symlink():
             old.symlink_to(os.readlink(path))
         else:
-            os.link(path, old)
+            files.keep_as(path, old)
         undo.callback(os.replace, old, path)
     else:
         undo.callback(path.unlink, missing_ok=True)
@@ -258,17 +281,17 @@ def _add(complete: Path, name: str, undo: contextlib.ExitStack) -> str:
         place.mkdir()
         undo.callback(place.rmdir)
     for file in complete.iterdir():
-        file.chmod(0o444)
-        _sync(file)
-    complete.chmod(0o755)
-    _sync(complete)
+        files.set_mode(file, 0o444)
+        files.sync(file)
+    files.set_mode(complete, 0o755)
+    files.sync(complete)
     for number in itertools.count(1):
         target = place / (name if number == 1 else f"{name}-{number}")
         if not os.path.lexists(target):
             break
     os.rename(complete, target)
     undo.callback(os.rename, target, complete)
-    _sync(place)
+    files.sync(place)
     return target.name
 
 
@@ -327,12 +350,4 @@ def _append(path: Path, change: Change, undo: contextlib.ExitStack) -> None:
         line = (b"\n" if torn else b"") + _line(change)
         if file.write(line) != len(line):
             raise OSError(f"{path}: expected room for {len(line)} bytes more, found less")
-        os.fsync(handle)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        files.sync(path)

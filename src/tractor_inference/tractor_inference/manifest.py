@@ -15,8 +15,8 @@ from typing import Any
 
 from .contract import Contract
 from .errors import ModelError, raise_all
+from .files import replace_file
 from .model_file import ModelFolder, read_model_bytes, real_path
-from .paths import replace_file
 
 SCHEMA = 2
 PRECISIONS = ("int8", "fp16")

@@ -1,11 +1,9 @@
-"""Where the suite's shared files are, installed or in a checkout; replacing a file whole."""
+"""Where the suite's shared files are, installed or in a checkout."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from .errors import ParameterError
@@ -196,23 +194,3 @@ def default_models_dir() -> Path:
             return candidate
     looked = ", ".join(dict.fromkeys(map(str, candidates)))
     raise ParameterError(f"found no models folder, looked at {looked}; name it with --models-dir")
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all, also when the power fails; what UTF-8 lacks is escaped.
-
-    Raises:
-        OSError: the folder cannot be written; the file is as it was before.
-    """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

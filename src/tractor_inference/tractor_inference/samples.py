@@ -6,11 +6,11 @@ import ast
 import dataclasses
 import hashlib
 import io
+import itertools
 import os
 import re
 import stat
 import struct
-import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .contract import Contract
 from .errors import ContractError, SampleError
+from .files import add_file
 from .proprio import LIDAR_MIN_CAP_M
 
 # The guide: 100 samples and more are good, fewer than 50 are poor.
@@ -222,8 +223,7 @@ def list_files(folder: str | Path) -> list[Path]:
 def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
     """Write one sample atomically and return its path.
 
-    The name carries the wall clock, so samples of all sessions sort by time and never collide: a
-    finished temporary file is linked to a name that does not exist yet.
+    The name carries the wall clock, so samples of all sessions sort by time and never collide.
 
     Raises:
         SampleError: the frame itself cannot calibrate a model.
@@ -234,27 +234,15 @@ def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
         raise SampleError("frame not saved: " + "; ".join(problems))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".calib_", suffix=".tmp", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(
-                file,
-                bev=sample.bev,
-                proprio=sample.proprio,
-                stamp=np.int64(sample.stamp_ns or 0),
-                contract=np.array(contract.digest),
-                session=np.array(sample.session),
-                origin=np.array(sample.origin),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        while True:
-            path = folder / f"calib_{time.time_ns()}.npz"
-            try:
-                os.link(temporary, path)
-                return path
-            except FileExistsError:
-                continue
-    finally:
-        os.unlink(temporary)
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        bev=sample.bev,
+        proprio=sample.proprio,
+        stamp=np.int64(sample.stamp_ns or 0),
+        contract=np.array(contract.digest),
+        session=np.array(sample.session),
+        origin=np.array(sample.origin),
+    )
+    names = (f"calib_{time.time_ns()}.npz" for _ in itertools.count())
+    return add_file(folder, names, file.getvalue())
