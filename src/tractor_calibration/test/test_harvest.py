@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tractor_calibration import bag_reader, harvest
+from tractor_calibration import bag_mcap, bag_reader, harvest
 from tractor_calibration.recorded_drive import Settings
 from tractor_inference import proprio, samples
 from tractor_inference.bev import BevBuilder, ScanMotion
@@ -582,10 +582,10 @@ def compressor(name):
 
 def chunks_of(data):
     """Return (offset, length) of the chunk records of an MCAP file."""
-    position, found = len(bag_reader.MAGIC), []
+    position, found = len(bag_mcap.MAGIC), []
     while position < len(data) - 8:
         operation, length = struct.unpack_from("<BQ", data, position)
-        if operation == bag_reader.CHUNK:
+        if operation == bag_mcap.CHUNK:
             found.append((position, length))
         position += 9 + length
     return found

@@ -30,7 +30,8 @@ from tractor_inference.errors import ParameterError, SampleError, TractorError, 
 from tractor_inference.messages import stamp_ns
 from tractor_inference.samples import Sample
 
-from .bag_reader import Bag, BagError, Message
+from .bag_reader import Bag
+from .bag_storage import BagError, Message
 from .parameters import HarvestParameters
 from .recorded_drive import TYPES, RecordedDrive, Settings
 
