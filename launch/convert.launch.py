@@ -1,18 +1,17 @@
 """Convert an ONNX actor to an RKNN model, as `ros2 run tractor_calibration convert` does."""
 
-from pathlib import Path
-
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
-from launch.substitutions import LaunchConfiguration
+from launch.actions import ExecuteProcess, OpaqueFunction
 from launch_ros.substitutions import ExecutableInPackage
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
+from tractor_bringup import ros_launch
+from tractor_bringup.launch_arguments import Argument
+
 ARGUMENTS = (
-    ("onnx", None, "The actor to convert, an .onnx file."),
-    ("calibration_dir", "", "Folder of samples to build INT8 from; empty: FP16."),
-    ("output", "", "The .rknn file to write; empty: beside the actor."),
-    ("params_file", str(CONFIG / "sac_rover.yaml"), "The shared parameter file."),
+    Argument("onnx", None, "The actor to convert, an .onnx file."),
+    Argument("calibration_dir", "", "Folder of samples to build INT8 from; empty: FP16."),
+    Argument("output", "", "The .rknn file to write; empty: beside the actor."),
+    Argument("params_file", "", "The shared parameter file; empty: config/sac_rover.yaml."),
 )
 
 
@@ -22,9 +21,12 @@ def _ended(event, context):
 
 
 def _convert(context):
-    given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    given = ros_launch.read(context, ARGUMENTS)
+    problems = ros_launch.unknown(context, __file__, given)
+    params_file = ros_launch.find_params_file(given["params_file"], problems)
+    ros_launch.refuse(problems)
     command = [ExecutableInPackage("convert", "tractor_calibration"), given["onnx"]]
-    command += ["--params", given["params_file"]]
+    command += ["--params", str(params_file)]
     if given["calibration_dir"]:
         command += ["--quantize", "--calibration-dir", given["calibration_dir"]]
     if given["output"]:
@@ -34,12 +36,4 @@ def _convert(context):
 
 def generate_launch_description():
     """Declare the arguments and run the command."""
-    return LaunchDescription(
-        [
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=text)
-                for name, default, text in ARGUMENTS
-            ),
-            OpaqueFunction(function=_convert),
-        ]
-    )
+    return LaunchDescription([*ros_launch.declare(ARGUMENTS), OpaqueFunction(function=_convert)])

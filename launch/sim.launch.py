@@ -1,55 +1,67 @@
-"""Start the simulated rover alone: it publishes its sensors and takes cmd_vel."""
-
-from pathlib import Path
+"""Start the simulated rover alone: it publishes its sensors and transforms and takes cmd_vel."""
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
+from launch.actions import GroupAction, OpaqueFunction
+from launch_ros.actions import PushRosNamespace
 
-# ros2 launch dies of SIGTERM without passing it on: no node may outlive it.
-STOP_WITH_LAUNCH = "setpriv --pdeathsig INT"
-CONFIG = Path(__file__).resolve().parent.parent / "config"
-ARGUMENTS = (
-    ("params_file", str(CONFIG / "sac_rover.yaml"), "ROS 2 parameter file.", None),
-    ("world_seed", "0", "Seed of world, wheel slip and sensor noise.", None),
-    ("namespace", "", "ROS namespace of the node and its topics.", None),
-    ("use_sim_time", "false", "Publish /clock and stamp with it.", ("true", "false")),
-    ("log_level", "info", "debug, info, warn, error or fatal.", None),
+from tractor_bringup import ros_launch
+from tractor_bringup.launch_arguments import (
+    FLAG,
+    LOG_LEVEL,
+    NAMESPACE,
+    PARAMS_FILE,
+    STAMPED,
+    STAMPED_COMMANDS,
+    TOPICS,
+    WORLD_SEED,
+    Argument,
+    name_problems,
+    remappings,
+    seed_problems,
+    stamped_commands,
 )
+from tractor_inference.errors import ParameterError
+
+ARGUMENTS = (
+    PARAMS_FILE,
+    WORLD_SEED,
+    NAMESPACE,
+    STAMPED_COMMANDS,
+    *TOPICS,
+    Argument("use_sim_time", "false", "Publish /clock and stamp with it.", FLAG),
+    LOG_LEVEL,
+)
+
+
+def _start(context):
+    given = ros_launch.read(context, ARGUMENTS)
+    problems = ros_launch.unknown(context, __file__, given)
+    problems += name_problems(given, ["namespace", *(topic.name for topic in TOPICS)])
+    problems += seed_problems(given["world_seed"])
+    params_file = ros_launch.find_params_file(given["params_file"], problems)
+    ros_launch.refuse(problems)
+    try:
+        stamped = stamped_commands(given[STAMPED], params_file)
+    except ParameterError as error:
+        raise RuntimeError(str(error)) from error
+    own = {
+        "world_seed": int(given["world_seed"]),
+        "publish_clock": given["use_sim_time"] == "true",
+        STAMPED: stamped,
+    }
+    arguments = ros_launch.parameter_arguments(params_file, {"sim": own})
+    arguments += ["--log-level", given["log_level"]]
+    names = remappings(given, sim=True, drivers=False)
+    node = ros_launch.node("tractor_sim", "sim", arguments, names, respawn=False)
+    return [GroupAction([PushRosNamespace(given["namespace"]), *node])]
 
 
 def generate_launch_description():
     """Declare the arguments and start the node."""
-    profiles = "FASTRTPS_DEFAULT_PROFILES_FILE"
-    default_profiles = EnvironmentVariable(profiles, default_value=str(CONFIG / "fastdds.xml"))
-    given = {name: LaunchConfiguration(name) for name, *_ in ARGUMENTS}
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(
-                    name, default_value=default, description=text, choices=choices
-                )
-                for name, default, text, choices in ARGUMENTS
-            ),
-            SetEnvironmentVariable(profiles, default_profiles),
-            Node(
-                package="tractor_sim",
-                executable="sim",
-                name="sim",
-                namespace=given["namespace"],
-                parameters=[
-                    given["params_file"],
-                    {
-                        "world_seed": ParameterValue(given["world_seed"], value_type=int),
-                        "publish_clock": given["use_sim_time"],
-                    },
-                ],
-                ros_arguments=["--log-level", given["log_level"]],
-                output="screen",
-                exec_name="sim",
-                prefix=STOP_WITH_LAUNCH,
-            ),
+            *ros_launch.declare(ARGUMENTS),
+            ros_launch.large_images(),
+            OpaqueFunction(function=_start),
         ]
     )

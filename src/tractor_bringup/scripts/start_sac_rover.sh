@@ -12,6 +12,8 @@ in calibration_data/. Arguments go to the launch file; the most used:
   sim:=true                  drive the simulated rover
   model:=FILE                another actor, .onnx or .rknn
   calibration_dir:=FOLDER    another folder for the samples
+  scan_topic:=NAME           also depth_topic, camera_info_topic, odom_topic, cmd_vel_topic
+  enable_stamped_cmd_vel:=true   TwistStamped in place of Twist, for a base that takes that
 Ctrl-C stops the rover and ends it. All arguments: ros2 launch tractor_bringup sac_rover.launch.py -s
 USAGE
 }

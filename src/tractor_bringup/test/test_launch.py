@@ -13,12 +13,20 @@ import pytest
 
 pytest.importorskip("launch_ros", reason="launch_ros comes with apt ROS 2, not with its wheels")
 
+TOPICS = {
+    "scan_topic", "depth_topic", "camera_info_topic", "odom_topic", "cmd_vel_raw_topic",
+    "cmd_vel_topic", "tf_topic",
+}  # fmt: skip
 ARGUMENTS = {
     "sac_rover": {
-        "params_file", "model", "backend", "sim", "drivers", "calibration_dir", "namespace",
-        "use_sim_time", "log_level", "one_process",
+        "params_file", "model", "backend", "sim", "world_seed", "drivers", "calibration_dir",
+        "namespace", "use_sim_time", "log_level", "one_process", "enable_stamped_cmd_vel",
+        *TOPICS,
     },
-    "sim": {"params_file", "world_seed", "namespace", "use_sim_time", "log_level"},
+    "sim": {
+        "params_file", "world_seed", "namespace", "use_sim_time", "log_level",
+        "enable_stamped_cmd_vel", *TOPICS,
+    },
     "convert": {"onnx", "calibration_dir", "output", "params_file"},
 }  # fmt: skip
 START_LIMIT_S = 40.0
@@ -32,11 +40,11 @@ def description(repository, name):
     return module.generate_launch_description()
 
 
-def perform(description, **arguments):
+def perform(description, argv=(), **arguments):
     """Perform the actions of a launch file as ros2 launch would; return what they lead to."""
     from launch import LaunchContext
 
-    context = LaunchContext()
+    context = LaunchContext(argv=argv)
     context.launch_configurations.update(arguments)
     return [result for action in description.entities for result in action.visit(context) or []]
 
@@ -67,6 +75,56 @@ def test_every_problem_of_the_arguments_is_named(repository):
     assert "found none at none" in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_an_unknown_argument_on_the_command_line_is_refused(repository, monkeypatch, name):
+    required = {"onnx": "actor.onnx"} if name == "convert" else {}
+    argv = ["params_fil:=x"]
+    monkeypatch.setattr(
+        "sys.argv", ["ros2", "launch", "tractor_bringup", f"{name}.launch.py", *argv]
+    )
+    with pytest.raises(RuntimeError, match=r"params_fil: unknown argument \(did you mean params_f"):
+        perform(description(repository, name), argv, **required)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_of_a_launch_file_that_includes_ours_are_its_own(repository, monkeypatch, name):
+    required = {"onnx": "actor.onnx"} if name == "convert" else {}
+    argv = ["robot:=r1"]
+    monkeypatch.setattr("sys.argv", ["ros2", "launch", "my_robot", "all.launch.py", *argv])
+    assert perform(description(repository, name), argv, robot="r1", **required)
+
+
+def test_arguments_of_the_drivers_launch_files_are_passed_on(repository, monkeypatch, tmp_path):
+    for package, file in (
+        ("realsense2_camera", "rs_launch.py"), ("ldlidar_stl_ros2", "ld19.launch.py"),
+    ):  # fmt: skip
+        share = tmp_path / "share" / package
+        (share / "launch").mkdir(parents=True)
+        marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / package
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        (share / "launch" / file).write_text(
+            "from launch import LaunchDescription\n"
+            "from launch.actions import DeclareLaunchArgument\n"
+            "def generate_launch_description():\n"
+            f"    return LaunchDescription([DeclareLaunchArgument('of_{package}')])\n"
+        )
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    argv = ["drivers:=true", "of_realsense2_camera:=1", "of_ldlidar_stl_ros2:=2"]
+    command = ["ros2", "launch", "tractor_bringup", "sac_rover.launch.py"]
+    monkeypatch.setattr("sys.argv", [*command, *argv])
+    assert perform(description(repository, "sac_rover"), argv, drivers="true")
+    argv.append("of_another:=3")
+    with pytest.raises(RuntimeError, match="of_another: unknown argument"):
+        perform(description(repository, "sac_rover"), argv, drivers="true")
+
+
+def test_a_value_that_is_none_of_the_choices_is_refused(repository):
+    for name, value in (("sim", "yes"), ("backend", "tflite"), ("log_level", "loud")):
+        with pytest.raises(RuntimeError, match=f'"{name}" provided value "{value}" is not valid'):
+            perform(description(repository, "sac_rover"), **{name: value})
+
+
 @pytest.fixture(scope="module")
 def workspace(repository, tmp_path_factory):
     """Build an installed workspace and return its environment."""
@@ -84,10 +142,18 @@ def workspace(repository, tmp_path_factory):
 
 
 def launch(arguments, workspace, log):
+    """Start a launch file with a temporary folder of its own, `temporary`."""
     command = ["ros2", "launch", "tractor_bringup", *arguments]
+    temporary = log.parent / "temporary"
+    temporary.mkdir()
+    environment = workspace | {"TMPDIR": str(temporary)}
     return subprocess.Popen(
-        command, env=workspace, cwd=log.parent, stdout=log.open("w"), stderr=subprocess.STDOUT
+        command, env=environment, cwd=log.parent, stdout=log.open("w"), stderr=subprocess.STDOUT
     )
+
+
+def left_in_the_temporary_folder(log):
+    return [path.name for path in (log.parent / "temporary").iterdir()]
 
 
 def wait_for(text, log, process):
@@ -130,6 +196,7 @@ def test_no_node_outlives_its_launch_process(workspace, tmp_path, number, one_pr
         while left := running(prefix):
             assert time.monotonic() < deadline_s, left
             time.sleep(0.1)
+        assert left_in_the_temporary_folder(log) == []
     finally:
         process.kill()
 
@@ -145,6 +212,37 @@ def test_refused_parameters_end_the_launch(repository, workspace, tmp_path):
     assert launch(arguments, workspace, log).wait(timeout=START_LIMIT_S) == 1
     assert "sample_kept: unknown parameter" in log.read_text()
     assert "sac_actor-2 refused its parameters" in log.read_text()
+    assert left_in_the_temporary_folder(log) == []
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_one_argument_reaches_every_node_that_it_is_for(workspace, ros_graph, tmp_path):
+    from geometry_msgs.msg import TwistStamped
+    from nav_msgs.msg import Odometry
+    from rclpy.qos import qos_profile_sensor_data
+
+    commands = ros_graph.collect(TwistStamped, "/rover/base/cmd_vel")
+    odometry = ros_graph.collect(Odometry, "/wheels/odom", qos_profile_sensor_data)
+    log = tmp_path / "launch.log"
+    arguments = ["sac_rover.launch.py", "sim:=true", "backend:=fake", "namespace:=rover"]
+    arguments += ["enable_stamped_cmd_vel:=true", "cmd_vel_topic:=base/cmd_vel"]
+    arguments += ["odom_topic:=/wheels/odom", "scan_topic:=front/scan", "depth_topic:=/d435/depth"]
+    process = launch(arguments, workspace, log)
+    try:
+        ros_graph.until(lambda: odometry and odometry[-1].twist.twist.linear.x, START_LIMIT_S)
+        assert any(command.twist.linear.x for command in commands)
+        topics = dict(ros_graph.node.get_topic_names_and_types())
+        for name in ("/rover/front/scan", "/d435/depth", "/d435/camera_info"):
+            publishers = ros_graph.node.get_publishers_info_by_topic(name)
+            assert [end.node_name for end in publishers] == ["sim"], name
+            assert ros_graph.node.get_subscriptions_info_by_topic(name), name
+        left = {"scan", "depth", "camera_info", "odom", "cmd_vel"}
+        assert not topics.keys() & {f"/rover/{name}" for name in left}
+        assert topics["/rover/cmd_vel_raw"] == ["geometry_msgs/msg/TwistStamped"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=15)
 
 
 @pytest.mark.ros

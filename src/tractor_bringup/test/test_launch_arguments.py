@@ -1,0 +1,140 @@
+"""What launch files are told, judged and turned into arguments of nodes; no ROS needed."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tractor_bringup import launch_arguments as la
+from tractor_inference.errors import ParameterError
+
+LAUNCH_FILE = "sac_rover.launch.py"
+DEFAULTS = {topic.name: topic.default for topic in la.TOPICS}
+NAMES = st.text("abcxyz_", min_size=1, max_size=8)
+PRINTED = st.characters(exclude_categories=["Cs", "Cc"])
+
+
+def remapped(sim=False, drivers=False, **topics):
+    return dict(la.remappings(DEFAULTS | topics, sim, drivers))
+
+
+# Unknown arguments
+
+
+def test_an_unknown_argument_is_named_with_the_nearest_known_one():
+    known = ["sim", "namespace", "use_sim_time"]
+    arguments = ["simulate:=true", "namespce:=rover", "sim:=true", "zzzz:=1"]
+    first, second, third = la.unknown_arguments(arguments, known)
+    assert first == "simulate: unknown argument (did you mean sim?)"
+    assert second == "namespce: unknown argument (did you mean namespace?)"
+    assert third == "zzzz: unknown argument, expected one of namespace, sim, use_sim_time"
+
+
+@given(st.sets(NAMES, min_size=1), st.lists(NAMES))
+def test_exactly_the_undeclared_names_are_refused(known, names):
+    problems = la.unknown_arguments([f"{name}:=a:=b" for name in names], known)
+    assert [p.partition(":")[0] for p in problems] == [n for n in names if n not in known]
+
+
+def test_options_of_ros2_launch_itself_are_no_unknown_arguments():
+    assert la.unknown_arguments(["launch-prefix:=gdb", "launch-prefix-filter:=sac"], ["sim"]) == []
+
+
+def test_an_escape_code_in_a_name_does_not_reach_the_terminal():
+    assert "\x1b" not in "".join(la.unknown_arguments(["\x1b[2Jsim:=1"], ["sim"]))
+
+
+def test_only_the_launch_file_of_the_command_line_judges_its_arguments(repository, tmp_path):
+    own = repository / "launch" / LAUNCH_FILE
+    assert la.started_as(own, ["/bin/ros2", "launch", "tractor_bringup", LAUNCH_FILE, "sim:=true"])
+    assert la.started_as(own, ["ros2", "launch", "-n", "tractor_bringup", "-d", LAUNCH_FILE])
+    assert la.started_as(own, ["ros2", "launch", str(own)])
+    assert not la.started_as(own, ["ros2", "launch", "my_robot", "all.launch.py", "robot:=r1"])
+    assert not la.started_as(own, ["ros2", "launch", "my_robot", LAUNCH_FILE, "robot:=r1"])
+    assert not la.started_as(own, ["pytest"])
+    namesake = tmp_path / LAUNCH_FILE
+    namesake.touch()
+    assert not la.started_as(own, ["ros2", "launch", str(namesake)])
+
+
+# Topics
+
+
+def test_without_arguments_nodes_keep_their_names_on_a_rover_with_other_drivers():
+    assert remapped() == {"tf": "/tf", "tf_static": "/tf_static"}
+
+
+def test_drivers_bring_the_camera_topics():
+    found = remapped(drivers=True)
+    assert found["depth"] == "camera/camera/depth/image_rect_raw"
+    assert found["camera_info"] == "camera/camera/depth/camera_info"
+
+
+@pytest.mark.parametrize(
+    ("depth", "info"),
+    [("/front/depth/image", "/front/depth/camera_info"), ("/depth", "/camera_info"),
+     ("d435/depth", "d435/camera_info")],
+)  # fmt: skip
+def test_camera_info_is_looked_for_beside_the_image(depth, info):
+    assert remapped(depth_topic=depth)["camera_info"] == info
+    given = remapped(depth_topic=depth, camera_info_topic="mine", drivers=True)
+    assert (given["depth"], given["camera_info"]) == (depth, "mine")
+
+
+def test_transforms_of_a_simulated_rover_are_in_its_namespace():
+    assert remapped(sim=True) == {"/tf": "tf", "/tf_static": "tf_static"}
+    shared = remapped(sim=True, tf_topic="/tf")
+    assert (shared["tf"], shared["tf_static"]) == ("/tf", "/tf_static")
+
+
+@pytest.mark.parametrize("name", ["a//b", "a/", "1a", "a b", "~x", "a-b", "/", "scan\n"])
+def test_a_name_that_is_no_topic_is_refused(name):
+    [problem] = la.name_problems({"scan_topic": name}, ["scan_topic"])
+    assert problem.startswith("scan_topic: expected letters") and "\n" not in problem
+
+
+@pytest.mark.parametrize("name", ["", "scan", "/scan", "front/scan_1", "/a/_b"])
+def test_a_topic_is_taken(name):
+    assert la.name_problems({"scan_topic": name}, ["scan_topic"]) == []
+
+
+# Values that reach nodes
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(NAMES, st.text(PRINTED, max_size=8) | st.booleans(), max_size=3))
+def test_overrides_are_read_back_as_they_were_given(values):
+    content = yaml.safe_load(la.override_file({"sac_actor": values, "cmd_guard": {}}))
+    assert content["/**/sac_actor"]["ros__parameters"] == values
+
+
+def test_a_seed_is_a_whole_number():
+    assert la.seed_problems("12") == []
+    assert all(la.seed_problems(text) for text in ("", "-1", "1.5", "x", "1\n", "1" * 20))
+
+
+def stamped_file(params_file, folder, **sections):
+    content = yaml.safe_load(params_file.read_text())
+    for node, value in sections.items():
+        section = content.setdefault(f"/**/{node}", {"ros__parameters": {}})
+        section["ros__parameters"]["enable_stamped_cmd_vel"] = value
+    path = Path(folder, "params.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_the_kind_of_command_is_as_in_the_parameter_file(params_file, tmp_path):
+    assert la.stamped_commands("", params_file) is False
+    edited = stamped_file(params_file, tmp_path, sac_actor=True, cmd_guard=True)
+    assert la.stamped_commands("", edited) is True
+    assert la.stamped_commands("false", edited) is False
+
+
+@pytest.mark.parametrize("alone", ["sac_actor", "cmd_guard", "sim"])
+def test_ends_that_would_not_hear_each_other_are_refused(params_file, tmp_path, alone):
+    edited = stamped_file(params_file, tmp_path, **{alone: True})
+    with pytest.raises(ParameterError, match=f"true for {alone}"):
+        la.stamped_commands("", edited)
+    assert la.stamped_commands("true", edited) is True
