@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import os
 import shutil
 import sqlite3
 import struct
@@ -473,6 +474,62 @@ def test_recordings_that_the_recorder_compressed(
     bag = write_bag(tmp_path / "bag", drive.events, storage, mode=mode)
     assert run(bag, "--keep", 1000)[0] == 0
     assert_same(harvested(out, contract), drive.frames)
+
+
+def killed(path, events, storage, mode, files=1):
+    """Write a compressed bag whose recorder was killed before it wrote metadata.yaml."""
+    path.mkdir()
+    for number in range(files):
+        part = events[number * len(events) // files : (number + 1) * len(events) // files]
+        bag = write_bag(path.parent / f"part_{number}", part, storage, mode=mode)
+        (whole,) = (file for file in bag.iterdir() if file.name != "metadata.yaml")
+        whole.rename(path / whole.name.replace(f"part_{number}", f"drive_{number}"))
+    return path
+
+
+@pytest.mark.parametrize("mode", ["FILE", "MESSAGE"])
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_compressed_recordings_of_a_killed_recorder(
+    run, tmp_path, out, drive, contract, storage, mode
+):
+    bag = killed(tmp_path / "bag", drive.events, storage, mode, files=2)
+    code, result = run(bag, "--keep", 1000)
+    assert code == harvest.DAMAGED
+    assert_same(harvested(out, contract), drive.frames)
+    assert losses(result) == [
+        "metadata.yaml: missing, so nobody knows how many messages there were"
+    ]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("suffix", [".zstd", ".zst"])
+def test_one_compressed_file(run, tmp_path, out, drive, contract, storage, suffix):
+    (file,) = killed(tmp_path / "bag", drive.events, storage, "FILE").iterdir()
+    file = file.rename(file.with_suffix(suffix))
+    code, result = run(file, "--keep", 1000)
+    assert (code, losses(result)) == (0, [])
+    assert_same(harvested(out, contract), drive.frames)
+    assert samples.read(out / sorted(os.listdir(out))[0], contract).session == "drive_0"
+
+
+def test_a_plain_file_that_was_being_compressed_counts_once(run, tmp_path, out, drive, contract):
+    bag = killed(tmp_path / "bag", drive.events, "sqlite3", "NONE")
+    (bag / "drive_0.db3.zstd").write_bytes(b"\x28\xb5\x2f\xfd half of it")
+    code, _ = run(bag, "--keep", 1000)
+    assert code == harvest.DAMAGED
+    assert_same(harvested(out, contract), drive.frames)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zstd", b"\x28\xb5\x2f\xfd" + bytes(100)])
+def test_a_compressed_file_that_is_none_is_named(run, tmp_path, out, drive, contract, content):
+    bag = killed(tmp_path / "bag", drive.events, "sqlite3", "FILE")
+    (bag / "drive_1.db3.zstd").write_bytes(content)
+    (bag / "drive_2.db3.gz").write_bytes(content)
+    code, result = run(bag, "--keep", 1000)
+    assert code == harvest.DAMAGED
+    assert_same(harvested(out, contract), drive.frames)
+    for name in ("drive_1.db3.zstd", "drive_2.db3.gz"):
+        assert any(loss.startswith(name) for loss in losses(result))
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])

@@ -29,8 +29,11 @@ from .bag_storage import (
 )
 
 SUFFIXES = (".mcap", ".db3")
-# The recorder's compression: of whole files, which get this suffix, or of each message.
-PACKED = ".zstd"
+# The recorder's compression: of whole files, which get this suffix, or of each message. The tool
+# zstd gives the other one.
+PACKED = (".zstd", ".zst")
+# What else files are packed with is not read, but named: nobody shall believe that it is all.
+_OTHERWISE_PACKED = (".lz4", ".gz", ".bz2", ".xz", ".zip")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 METADATA = "metadata.yaml"
 MAX_LOSSES = 200
@@ -53,7 +56,9 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         _require_libraries()
-        self.name = path.resolve().stem if path.is_file() else path.resolve().name
+        self.name = path.resolve().name
+        if path.is_file():
+            self.name = Path(_plain(self.name)).stem
         self.losses: list[str] = []
         self._recorded: Counter[str] = Counter()
         self._files = [_Storage(file, self.lose) for file in self._find(path)]
@@ -94,11 +99,10 @@ class Bag:
             raise BagError(f"{path}: expected {expected}, found {found}")
         there = {f.name: f for f in sorted(path.iterdir(), key=_by_number) if _storage_suffix(f)}
         # A recorder that is killed while it compresses a file leaves both.
-        there = {
-            name: f
-            for name, f in there.items()
-            if name.removesuffix(PACKED) not in {*there} - {name}
-        }
+        there = {name: f for name, f in there.items() if _plain(name) not in {*there} - {name}}
+        for file in sorted(path.iterdir(), key=_by_number):
+            if file.suffix in _OTHERWISE_PACKED and file.stem.endswith(SUFFIXES):
+                self.lose(f"{file.name}: packed in a way that is not read here; unpack it")
         named = self._metadata(path / METADATA)
         if not (named or there):
             inside = sorted(f.name for f in path.iterdir() if (f / METADATA).is_file())
@@ -107,7 +111,7 @@ class Bag:
             raise BagError(f"{path}: expected {expected}, found {found}{reasons}")
         found_named = []
         for name in named:
-            file = there.pop(name, None) or there.pop(name.removesuffix(PACKED), None)
+            file = there.pop(name, None) or there.pop(_plain(name), None)
             if file is None:
                 self.lose(f"{name}: named in {METADATA}, but not there")
             else:
@@ -181,7 +185,7 @@ class _Storage:
             storage: McapFile | SqliteFile | None = None
             try:
                 path = self._path
-                if path.suffix == PACKED:
+                if path.suffix in PACKED:
                     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="harvest-"))
                     path = Path(folder, path.stem)
                     self._unpack(path)
@@ -211,7 +215,12 @@ class _Storage:
 
 
 def _storage_suffix(path: Path) -> bool:
-    return path.name.removesuffix(PACKED).endswith(SUFFIXES)
+    return _plain(path.name).endswith(SUFFIXES)
+
+
+def _plain(name: str) -> str:
+    """Return a file's name without the suffix of its compression."""
+    return next((name.removesuffix(end) for end in PACKED if name.endswith(end)), name)
 
 
 def _unfit(error: BaseException) -> str:
