@@ -100,9 +100,9 @@ class Bag:
         there = {f.name: f for f in sorted(path.iterdir(), key=_by_number) if _storage_suffix(f)}
         # A recorder that is killed while it compresses a file leaves both.
         there = {name: f for name, f in there.items() if _plain(name) not in {*there} - {name}}
-        for file in sorted(path.iterdir(), key=_by_number):
-            if file.suffix in _OTHERWISE_PACKED and file.stem.endswith(SUFFIXES):
-                self.lose(f"{file.name}: packed in a way that is not read here; unpack it")
+        for other in sorted(path.iterdir(), key=_by_number):
+            if other.suffix in _OTHERWISE_PACKED and other.stem.endswith(SUFFIXES):
+                self.lose(f"{other.name}: packed in a way that is not read here; unpack it")
         named = self._metadata(path / METADATA)
         if not (named or there):
             inside = sorted(f.name for f in path.iterdir() if (f / METADATA).is_file())
