@@ -538,8 +538,10 @@ def _options(argv: Sequence[str] | None) -> Options:
         parser.error("--recordings goes with --source recordings")
     if args.seconds <= 0 or args.samples <= 0:
         parser.error("--seconds and --samples: expected more than 0")
+    params = args.params or paths.default_params_file()
+    print(f"parameters: {params}", file=sys.stderr)
     return Options(
-        args.output, args.params or paths.default_params_file(),
+        args.output, params,
         args.model or checkout / REFERENCE_ACTOR, recordings, args.seconds, args.samples,
     )  # fmt: skip
 

@@ -798,7 +798,7 @@ def test_the_terminal_says_what_was_done_and_lost(bag, tmp_path, out, params_fil
                "--params", str(params_file)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == harvest.DAMAGED
-    assert done.stderr == ""
+    assert done.stderr == f"INFO: parameters: {params_file}\n"
     for text in ("scan /scan", "  lost: ", "faster than real time", "samples of", str(out)):
         assert text in done.stdout
 

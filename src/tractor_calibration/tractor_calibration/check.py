@@ -36,6 +36,7 @@ from tractor_inference.command import (
     answer,
     begin,
     make_parser,
+    params_file,
     printing,
     uninterrupted,
 )
@@ -254,7 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from tractor_inference import contract, paths
 
-        observed = contract.load(args.params or paths.default_params_file())
+        file = params_file(args.params)
+        observed = contract.load(file)
         others = []
         with contextlib.suppress(ParameterError):
             others.append(contract.load(paths.default_params_file()))
@@ -267,7 +269,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed(INTERRUPTED, "interrupted")
     if problems:
         result["error"] = "; ".join(problems)
-    answer(args.json, {"ok": code == 0, "exit_code": code, **result}, lambda: table(result))
+    answer(
+        args.json,
+        {"ok": code == 0, "exit_code": code, "params": str(file), **result},
+        lambda: table(result),
+    )
     for problem in problems:
         log.error("%s", problem)
     return code

@@ -25,7 +25,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import INTERRUPTED, USAGE, answer, begin, make_parser, printing
+from tractor_inference.command import (
+    INTERRUPTED,
+    USAGE,
+    answer,
+    begin,
+    make_parser,
+    params_file,
+    printing,
+)
 from tractor_inference.errors import ParameterError
 
 from .parameters import NODE, TARGETS, ConvertParameters, Request
@@ -68,9 +76,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parameters(args: argparse.Namespace) -> tuple[Path, ConvertParameters]:
-    from tractor_inference import parameters, paths
+    from tractor_inference import parameters
 
-    file = args.params or paths.default_params_file()
+    file = params_file(args.params)
     values = parameters.read_file(file, NODE)
     if args.target:
         values["target"] = args.target
@@ -142,7 +150,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return failed(EXIT_CODES[error.stage], str(error), **error.details)
     except KeyboardInterrupt:
         return failed(INTERRUPTED, "interrupted")
-    answer(args.json, {"ok": True, "exit_code": 0, **result}, lambda: summary(result))
+    answer(
+        args.json,
+        {"ok": True, "exit_code": 0, "params": str(file), **result},
+        lambda: summary(result),
+    )
     return 0
 
 

@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from tractor_inference import samples
-from tractor_inference.command import INTERRUPTED, USAGE, answer, begin, make_parser, printing
+from tractor_inference.command import (
+    INTERRUPTED,
+    USAGE,
+    answer,
+    begin,
+    make_parser,
+    params_file,
+    printing,
+)
 from tractor_inference.coverage import CoverageSet, embedding
 from tractor_inference.errors import ParameterError, SampleError, TractorError, raise_all
 from tractor_inference.messages import stamp_ns
@@ -318,7 +326,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     started_s = time.monotonic()
     written: list[str] = []
     try:
-        settings, wanted = _settings(args)
+        file = params_file(args.params)
+        settings, wanted = _settings(args, file)
         _check_writable(args.out)
         kept = _Kept(args.out, settings, args.keep or settings.actor.sample_keep, args.probability)
         bags = [_harvest_bag(path, wanted, settings, kept) for path in args.bags]
@@ -342,6 +351,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = {
         "ok": code == 0,
         "exit_code": code,
+        "params": str(file),
         "out": str(args.out),
         "written": written,
         "there": kept.there,
@@ -355,10 +365,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _settings(args: argparse.Namespace) -> tuple[Settings, dict[str, tuple[str, ...]]]:
-    from tractor_inference import parameters, paths
+def _settings(args: argparse.Namespace, file: Path) -> tuple[Settings, dict[str, tuple[str, ...]]]:
+    from tractor_inference import parameters
 
-    file = args.params or paths.default_params_file()
     topics = parameters.from_values(HarvestParameters, parameters.read_file(file, "harvest"))
     wanted = {}
     for role in ROLES:

@@ -27,7 +27,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import INTERRUPTED, USAGE, answer, begin, make_parser, printing
+from tractor_inference.command import (
+    INTERRUPTED,
+    USAGE,
+    answer,
+    begin,
+    make_parser,
+    params_file,
+    printing,
+)
 from tractor_inference.errors import ModelError, ParameterError, TractorError
 from tractor_inference.text import printable
 
@@ -237,7 +245,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from tractor_inference import contract, paths
 
-        observed = contract.load(args.params or paths.default_params_file())
+        file = params_file(args.params)
+        observed = contract.load(file)
         folder = args.models_dir or paths.default_models_dir()
         if not folder.is_dir():
             return failed(FILES, f"{folder}: expected a models folder, found none")
@@ -254,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed(error.code, str(error))
     except KeyboardInterrupt:
         return failed(INTERRUPTED, "interrupted")
-    answer(args.json, {"ok": True, "exit_code": 0, **result}, lambda: text)
+    answer(args.json, {"ok": True, "exit_code": 0, "params": str(file), **result}, lambda: text)
     return 0
 
 

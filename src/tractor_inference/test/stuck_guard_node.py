@@ -1,7 +1,7 @@
 """cmd_guard in a middleware that does not let go: STUCK_IN says in which call.
 
-Seen of Fast DDS when processes that it shares memory with had been killed: destroying a node spun in
-C with the GIL held, and publishing waited in C for a lock that nobody holds any more.
+Seen of Fast DDS when processes that it shares memory with had been killed: destroying a node spun
+in C with the GIL held, and publishing waited in C for a lock that nobody holds any more.
 """
 
 import ctypes

@@ -1,6 +1,7 @@
 """The nodes as processes, over real topics, with real faults."""
 
 import importlib.util
+import logging
 import math
 import os
 import signal
@@ -719,3 +720,23 @@ def test_a_misspelt_section_is_refused(ros_graph, params_file, node):
     ros_graph.until(lambda: process.process.poll() is not None)
     assert process.process.returncode == 2
     assert f"expected a section /**/{node} in the parameter file" in process.output()
+
+
+def test_every_level_of_the_pure_modules_reaches_the_log(ros_graph, capfd):
+    from tractor_inference.ros_node import _RosLogHandler
+
+    log = logging.getLogger("every level")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(_RosLogHandler(ros_graph.node))
+    for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.INFO):
+        log.log(level, "said at %d", level)
+    said = capfd.readouterr().err
+    for text in ("[INFO]", "said at 20", "[WARN]", "said at 30", "[ERROR]", "said at 40"):
+        assert text in said
+    assert said.count("said at 20") == 2
+
+
+def test_a_node_says_which_parameter_files_it_was_given(ros_graph, params_file):
+    guard = ros_graph.start(GUARD)
+    ros_graph.until(lambda: f"[cmd_guard]: parameters: {params_file}" in guard.output())

@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan
 from . import messages
 from .errors import SensorError
 from .fusion import BuilderParameters, Fusion
+from .node_usage import usage
 from .ros_node import SENSOR_QOS, ManagedNode, run, steady_s
 
 COSTS_KEPT = 1000
@@ -132,7 +133,8 @@ class BevBuilderNode(ManagedNode):
 
 def main() -> None:
     """Run the node."""
-    sys.exit(run(BevBuilderNode))
+    about = usage("tractor_inference.bev_builder_node", __doc__, bev_builder=BuilderParameters)
+    sys.exit(run(BevBuilderNode, usage=about))
 
 
 if __name__ == "__main__":

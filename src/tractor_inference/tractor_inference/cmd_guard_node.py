@@ -10,6 +10,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from .guard import Guard, GuardParameters
 from .kinematics import STOP, Velocity
+from .node_usage import usage
 from .ros_node import (
     COMMAND_QOS,
     DELIVERY_LIMIT,
@@ -101,7 +102,8 @@ class CmdGuardNode(SuiteNode, Node):
 
 def main() -> None:
     """Run the node."""
-    sys.exit(run(CmdGuardNode))
+    about = usage("tractor_inference.cmd_guard_node", __doc__, cmd_guard=GuardParameters)
+    sys.exit(run(CmdGuardNode, usage=about))
 
 
 if __name__ == "__main__":

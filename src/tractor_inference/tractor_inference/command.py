@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
 
+from . import paths
 from .text import printable_message, printable_page
 
 USAGE, OUTPUT_LOST, INTERRUPTED, READER_GONE = 2, 74, 130, 141
@@ -140,6 +141,20 @@ def set_up_log(form: str = "%(levelname)s: %(message)s") -> None:
 def answer(as_json: bool, result: dict[str, Any], page: Callable[[], str]) -> None:
     """Print a command's result: one JSON object when that was asked for, else its page."""
     print(json.dumps(result) if as_json else printable_page(page()))
+
+
+def params_file(given: Path | str | None) -> Path:
+    """Return the parameter file of a command, and say in its log which one it is.
+
+    Args:
+        given: what `--params` names; None asks for the default.
+
+    Raises:
+        ParameterError: there is no default, or two that differ.
+    """
+    file = Path(given) if given is not None else paths.default_params_file()
+    log.info("parameters: %s", file)
+    return file
 
 
 def begin(as_json: bool) -> Callable[..., int]:

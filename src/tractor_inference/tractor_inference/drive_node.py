@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import sys
 
+from .actor_parameters import ActorParameters
 from .bev_builder_node import BevBuilderNode
+from .fusion import BuilderParameters
+from .node_usage import usage
 from .ros_node import run
 from .sac_actor_node import SacActorNode
 
@@ -24,7 +27,11 @@ def main() -> None:
     def make_builder() -> BevBuilderNode:
         return BevBuilderNode(take_grid=actors[0].take_grid)
 
-    sys.exit(run(make_actor, make_builder))
+    about = usage(
+        "tractor_inference.drive_node", __doc__,
+        bev_builder=BuilderParameters, sac_actor=ActorParameters,
+    )  # fmt: skip
+    sys.exit(run(make_actor, make_builder, usage=about))
 
 
 if __name__ == "__main__":

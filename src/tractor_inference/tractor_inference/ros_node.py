@@ -10,6 +10,7 @@ import faulthandler
 import logging
 import math
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -39,6 +40,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
+from rclpy.utilities import remove_ros_args
 
 from . import contract as contract_module
 from . import parameters
@@ -48,7 +50,9 @@ from .errors import ParameterError, SensorError, TractorError
 from .freshness import InputMonitor
 from .kinematics import Velocity
 from .messages import BASE_FRAME, stamp_ns
+from .node_usage import parameter_files
 from .robot import Robot
+from .text import printable
 
 T = TypeVar("T")
 
@@ -84,11 +88,23 @@ class _RosLogHandler(logging.Handler):
 
     def __init__(self, node: Node) -> None:
         super().__init__()
-        self._logger = node.get_logger()
+        self._node = node
 
     def emit(self, record: logging.LogRecord) -> None:
-        severity = rclpy.logging.LoggingSeverity(min(50, record.levelno // 10 * 10))
-        self._logger.log(record.getMessage(), severity)
+        log_as(self._node, record.levelno, record.getMessage())
+
+
+def log_as(node: Node, level: int, text: str) -> None:
+    """Log with a level of Python's logging. One line each: rclpy refuses a second level of one."""
+    logger = node.get_logger()
+    if level >= logging.ERROR:
+        logger.error(text)
+    elif level >= logging.WARNING:
+        logger.warning(text)
+    elif level >= logging.INFO:
+        logger.info(text)
+    else:
+        logger.debug(text)
 
 
 def _descriptor(metadata: Mapping[str, Any], kind: Any) -> ParameterDescriptor:
@@ -489,19 +505,33 @@ def _end_on_signals() -> None:
     threading.Thread(target=limit, name="end on signals", daemon=True).start()
 
 
-def run(*make_nodes: Callable[[], Any]) -> int:
+def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
     """Run nodes in one process until SIGINT or SIGTERM and return the exit status.
 
     rclpy's own signal handlers invalidate the context before the last command can be sent, so they
     are replaced: the signal ends the loop, the nodes close, then ROS is shut down.
 
+    Args:
+        make_nodes: what makes them.
+        usage: the answer to --help.
+
     Returns:
-        0 after a signal or when a node says it is done, 2 when its parameters are refused. A
+        0 after a signal, --help, or when a node says it is done, 2 when its parameters are refused,
+        or arguments that are not ROS's. A
         process that hangs while it ends exits with 1 and its stacks in the log.
     """
     _end_on_signals()
     nodes: list[Any] = []
     try:
+        arguments = remove_ros_args(sys.argv)[1:]
+        if {"-h", "--help"} & set(arguments):
+            print(usage)
+            return 0
+        if arguments:
+            raise ParameterError(
+                f"expected only ROS's arguments, --ros-args ..., found {shlex.join(arguments)}; "
+                "--help shows what can be given"
+            )
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
         nodes += (make() for make in make_nodes)
     # rclpy's own errors, an unreadable parameter file among them, are RuntimeErrors.
@@ -509,6 +539,8 @@ def run(*make_nodes: Callable[[], Any]) -> int:
         print(f"error: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
+    if files := parameter_files(sys.argv):
+        nodes[0].get_logger().info(f"parameters: {', '.join(map(printable, files))}")
     executor = SingleThreadedExecutor()
     for node in nodes:
         executor.add_node(node)

@@ -29,6 +29,7 @@ from .backends import open_backend
 from .drift import DriftWatch
 from .errors import ContractError, ModelError, TractorError
 from .kinematics import STOP, Velocity
+from .node_usage import usage
 from .policy import Decision, Policy
 from .ros_node import (
     COMMAND_QOS,
@@ -39,11 +40,13 @@ from .ros_node import (
     ManagedNode,
     command_message,
     command_type,
+    log_as,
     run,
     steady_s,
 )
 from .sampler import ENOUGH_IN_REGION, Sampler
 from .samples import Sample
+from .standstill import Standstill
 from .trial import TRIAL_FRAMES, ModelWatch, Trial
 
 T = TypeVar("T")
@@ -56,7 +59,6 @@ LATENCIES_KEPT = 3000
 OPEN_LIMIT_S = 120.0
 # A model is taken after one to two of these: what is still being written is not.
 WATCH_PERIOD_S = 1.0
-WARN_AFTER_S, ERROR_AFTER_S = 2.0, 10.0
 EXIT_HUNG = 70
 # Beside the samples: the digest of a model that hung on trial, for the next start.
 HUNG_FILE = "hung_on_trial.txt"
@@ -367,22 +369,16 @@ class SacActorNode(ManagedNode):
 
     def _watch(self) -> None:
         """Publish zero while there is a reason to; end the process when the inference hangs."""
-        driving_s = steady_s()
-        reported = 0
+        standstill = Standstill(steady_s())
         while not self._halting.wait(self.parameters.watchdog_period_s):
             now_s = steady_s()
             problem = self._problem(now_s)
+            said = standstill.step(problem, now_s)
             if problem is None:
-                driving_s, reported = now_s, 0
                 continue
             self._stop(problem)
-            waited_s = now_s - driving_s
-            if reported < 2 and waited_s > ERROR_AFTER_S:
-                reported = 2
-                self.get_logger().error(f"standing still for {waited_s:.0f} s: {problem}")
-            elif reported < 1 and waited_s > WARN_AFTER_S:
-                reported = 1
-                self.get_logger().warning(f"standing still: {problem}")
+            if said is not None:
+                log_as(self, *said)
             since_s = self._inferring_since_s
             if since_s is not None and now_s - since_s > self.parameters.inference_exit_s:
                 self.get_logger().fatal(f"{problem}; ending so that a supervisor starts it anew")
@@ -652,7 +648,8 @@ def _in_background(work: Callable[[], T]) -> Future[T]:
 
 def main() -> None:
     """Run the node."""
-    sys.exit(run(SacActorNode))
+    about = usage("tractor_inference.sac_actor_node", __doc__, sac_actor=ActorParameters)
+    sys.exit(run(SacActorNode, usage=about))
 
 
 if __name__ == "__main__":

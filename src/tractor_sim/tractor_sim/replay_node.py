@@ -10,6 +10,7 @@ from typing import Any
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 
+from tractor_inference.node_usage import usage
 from tractor_inference.parameters import param
 from tractor_inference.ros_node import SENSOR_QOS, STEADY, SuiteNode, run
 
@@ -74,7 +75,8 @@ class ReplayNode(SuiteNode, Node):
 
 def main() -> None:
     """Run the node."""
-    sys.exit(run(ReplayNode))
+    about = usage("tractor_sim.replay_node", __doc__, replay=ReplayParameters)
+    sys.exit(run(ReplayNode, usage=about))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_inference import command as commands
 from tractor_inference import contract as contract_module
 from tractor_inference import parameters, proprio
 from tractor_inference import robot as robot_module
@@ -25,7 +26,6 @@ from tractor_inference.bev import BevBuilder, BevParameters
 from tractor_inference.contract import Contract
 from tractor_inference.errors import TractorError
 from tractor_inference.kinematics import action_to_velocity
-from tractor_inference.paths import default_params_file
 from tractor_inference.policy import Policy
 from tractor_inference.robot import Robot
 
@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         verdict = judge(
             arguments.model,
-            str(arguments.params or default_params_file()),
+            str(commands.params_file(arguments.params)),
             arguments.worlds,
             arguments.seconds,
             arguments.first_seed,

@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 
+from tractor_inference.node_usage import usage
 from tractor_inference.parameters import param
 from tractor_inference.ros_node import SENSOR_QOS, SuiteNode, command_type, run, steady_s
 
@@ -183,7 +184,8 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the node."""
-    sys.exit(run(SimNode))
+    about = usage("tractor_sim.sim_node", __doc__, sim=SimParameters)
+    sys.exit(run(SimNode, usage=about))
 
 
 if __name__ == "__main__":

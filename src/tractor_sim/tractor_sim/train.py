@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_inference import command as commands
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import (
     ACTION_OUTPUT,
@@ -33,7 +34,6 @@ from tractor_inference.contract import (
 )
 from tractor_inference.errors import ContractError, TractorError
 from tractor_inference.kinematics import action_to_velocity
-from tractor_inference.paths import default_params_file
 from tractor_inference.policy import checked_action
 from tractor_inference.proprio import raw_vector
 
@@ -409,7 +409,7 @@ def main(argv: list[str] | None = None) -> int:
     out: Path = arguments.out
     candidate = out.with_name(f"{out.stem}.candidate.onnx")
     try:
-        params_file = str(arguments.params or default_params_file())
+        params_file = str(commands.params_file(arguments.params))
         out.parent.mkdir(parents=True, exist_ok=True)
         started_s = time.monotonic()
         frames = train(candidate, params_file, arguments.seed, arguments.processes)
