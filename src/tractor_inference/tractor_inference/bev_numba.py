@@ -8,7 +8,9 @@ pixels, and a camera that is rolled or turned costs what a level one does.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,7 +41,10 @@ def load() -> type[NumbaKernel]:
     """
     if NumbaKernel.compiled is None:
         try:
-            _try_out(njit(cache=True, **OPTIONS)(_draw))
+            compiled = njit(cache=True, **OPTIONS)(_draw)
+            if not _is_kept(Path(compiled.stats.cache_path)):
+                log.info("compiling the grid kernel, some seconds once per machine")
+            _try_out(compiled)
         except Exception as error:  # pickle raises anything on damaged files
             log.warning(
                 "the compiled grid cannot be kept in numba's cache (%s: %s), which makes every "
@@ -49,6 +54,14 @@ def load() -> type[NumbaKernel]:
             )
             _try_out(njit(**OPTIONS)(_draw))
     return NumbaKernel
+
+
+def _is_kept(cache: Path) -> bool:
+    """Return whether numba's index in its cache is of this source and Python, as numba judges."""
+    written_s = Path(__file__).stat().st_mtime
+    python = "py{}{}".format(*sys.version_info)
+    kept = cache.glob(f"bev_numba.{_draw.__name__}-*.{python}*.nbi")
+    return any(index.stat().st_mtime >= written_s for index in kept)
 
 
 def _try_out(compiled: Callable[..., None]) -> None:
