@@ -23,7 +23,7 @@ LIBRARY_MODULES = {
 ROS = {
     "ament_index_python", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "launch",
     "launch_ros", "lifecycle_msgs", "nav_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs",
-    "rosidl_runtime_py", "sensor_msgs", "std_msgs", "std_srvs", "tf2_ros",
+    "rosidl_runtime_py", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs", "tf2_ros",
 }  # fmt: skip
 IMPORT_WITHOUT_ROS = f"""
 import importlib, sys

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from geometry_msgs.msg import Point32, PolygonStamped
 from nav_msgs.msg import OccupancyGrid, Odometry
 from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -18,6 +19,7 @@ from . import messages
 from .errors import SensorError
 from .fusion import BuilderParameters, Fusion
 from .node_usage import usage
+from .robot import Robot
 from .ros_node import SENSOR_QOS, ManagedNode, run, steady_s
 
 COSTS_KEPT = 1000
@@ -51,6 +53,8 @@ class BevBuilderNode(ManagedNode):
             self.advertise(OccupancyGrid, f"bev/{name}", VIEW_QOS)
             for name in self.contract.grid_channels
         ]
+        self._footprint = footprint_message(self.robot)
+        self._footprint_view = self.advertise(PolygonStamped, "footprint", VIEW_QOS)
         self.subscribe(LaserScan, "scan", self._on_scan)
         self.subscribe(CameraInfo, "camera_info", self._on_camera_info)
         self.subscribe(Image, "depth", self._on_depth)
@@ -104,6 +108,9 @@ class BevBuilderNode(ManagedNode):
         for channel, view in zip(grid, self._views):
             if view.get_subscription_count():
                 self._publish_view(view, channel)
+        if self._footprint_view.get_subscription_count():
+            self._footprint.header.stamp = stamp
+            self._footprint_view.publish(self._footprint)
 
     def _publish_view(self, view: Any, channel: NDArray[np.float32]) -> None:
         message = OccupancyGrid()
@@ -129,6 +136,16 @@ class BevBuilderNode(ManagedNode):
             p50, p99 = np.percentile(list(self._costs_ms), [50, 99])
             values |= {"cost p50 ms": f"{p50:.3f}", "cost p99 ms": f"{p99:.3f}"}
         return problem, values | self.describe_inputs()
+
+
+def footprint_message(robot: Robot) -> PolygonStamped:
+    """Return the outline of the rover's body on the floor, for RViz and Foxglove."""
+    x, y = robot.half_length_m, robot.half_width_m
+    message = PolygonStamped()
+    message.header.frame_id = messages.BASE_FRAME
+    corners = ((x, y), (-x, y), (-x, -y), (x, -y))
+    message.polygon.points = [Point32(x=ahead, y=left) for ahead, left in corners]
+    return message
 
 
 def main() -> None:

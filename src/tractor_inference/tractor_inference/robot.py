@@ -47,7 +47,7 @@ class Pose:
 
 
 # Columns: the optical axes (right, down, forward) in the axes of the camera body (REP-103).
-_OPTICAL_IN_BODY = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+OPTICAL_IN_BODY = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
 def pose_of(
@@ -70,7 +70,7 @@ def pose_of(
         ]
     )
     if optical:
-        rotation = rotation @ _OPTICAL_IN_BODY.T
+        rotation = rotation @ OPTICAL_IN_BODY.T
     roll = math.atan2(rotation[2, 1], rotation[2, 2])
     pitch = math.atan2(-rotation[2, 0], math.hypot(rotation[2, 1], rotation[2, 2]))
     yaw = math.atan2(rotation[1, 0], rotation[0, 0])

@@ -1,5 +1,6 @@
 """sim_node and replay_node as processes, over real topics."""
 
+import importlib.util
 import json
 import signal
 
@@ -52,12 +53,21 @@ def test_publishes_usable_sensors_at_their_rates(ros_graph, listen):
     scan = messages.scan_from_message(received["scan"][-1])
     assert len(scan.ranges_m) == 450
     assert scan.measured.sum() > 300
-    assert received["scan"][-1].header.frame_id == "laser"
+    message = received["scan"][-1]
+    assert message.header.frame_id == "laser"
+    last = message.angle_min + 449 * message.angle_increment
+    assert message.angle_max == pytest.approx(last, abs=1e-5)
+    assert (message.scan_time, message.time_increment) == (pytest.approx(0.1), 0.0)
     image = received["depth"][-1]
     pixels = messages.depth_from_message(image)
     assert (image.encoding, pixels.shape) == ("16UC1", (100, 848))
     assert image.header.frame_id == "camera_depth_optical_frame"
     assert (pixels > 0).mean() > 0.3
+    info = received["camera_info"][-1]
+    assert (info.width, info.height) == (848, 100)
+    assert info.header.frame_id == image.header.frame_id
+    assert info.p[[0, 2, 5, 6]].tolist() == info.k[[0, 2, 4, 5]].tolist()
+    assert info.p[[3, 7, 10]].tolist() == [0.0, 0.0, 1.0] and not any(info.d)
     intrinsics = messages.intrinsics_from_message(received["camera_info"][-1])
     assert (intrinsics.fx, intrinsics.cx, intrinsics.cy) == (425.0, 424.0, 50.0)
     stamps = [messages.stamp_ns(message.header.stamp) for message in received["depth"]]
@@ -106,6 +116,19 @@ def test_stops_without_commands_and_ends_on_a_signal(ros_graph, listen, tmp_path
     assert received["depth"][-1].header.stamp.sec < 60
     assert process.stop(signal.SIGINT) == 0
     assert json.loads(result_file.read_text())["distance_m"] > 0.01
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2_msgs") is not None, reason="tf2_msgs is there")
+def test_without_tf2_msgs_the_simulator_says_so_once_and_drives(ros_graph):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    received = ros_graph.collect(DiagnosticArray, "/diagnostics")
+    process = ros_graph.start(SIM, world_seed=3)
+    status = ros_graph.until(lambda: [s for m in received for s in m.status if s.name == "sim"])[0]
+    values = {value.key: value.value for value in status.values}
+    assert values["transforms"].startswith("not published: expected the package tf2_msgs")
+    assert (status.level, status.message) == (b"\0", "ok")
+    assert process.output().count("tf2_msgs") == 1
 
 
 def test_replay_publishes_each_scan_once(ros_graph, listen, tmp_path):

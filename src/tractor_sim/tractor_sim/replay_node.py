@@ -15,7 +15,11 @@ from tractor_inference.parameters import param
 from tractor_inference.ros_node import SENSOR_QOS, STEADY, SuiteNode, run
 
 from .replay import Frame, read_recording
-from .ros_sensors import SensorPublisher
+from .ros_frames import FramePublisher
+from .ros_sensors import SensorPublisher, odometry_message
+from .rover import Odometry as WheelOdometry
+
+AT_REST = WheelOdometry(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,7 @@ class ReplayNode(SuiteNode, Node):
         self._recording = read_recording(own.folder)
         self._frames: Iterator[Frame] = self._recording.frames()
         self._sensors = SensorPublisher(self)
+        self._transforms = FramePublisher(self, self.robot)
         self._odom_publisher = self.create_publisher(Odometry, "odom", SENSOR_QOS)
         self._scans = self._depths = 0
         self.done = False
@@ -60,17 +65,19 @@ class ReplayNode(SuiteNode, Node):
             self._frames = self._recording.frames()
             frame = next(self._frames)
         stamp = self.get_clock().now().to_msg()
-        odometry = Odometry()
-        odometry.header.stamp, odometry.header.frame_id = stamp, "odom"
-        odometry.child_frame_id = "base_link"
-        self._odom_publisher.publish(odometry)
+        self._transforms.publish(AT_REST.x_m, AT_REST.y_m, AT_REST.yaw_rad, stamp)
+        self._odom_publisher.publish(odometry_message(AT_REST, stamp))
         self._sensors.publish(frame.scan, frame.depth, stamp)
         self._scans += frame.scan is not None
         self._depths += 1
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:
         """Return what was published."""
-        return None, {"scans": self._scans, "depth_images": self._depths}
+        return None, {
+            "scans": self._scans,
+            "depth_images": self._depths,
+            "transforms": self._transforms.state,
+        }
 
 
 def main() -> None:

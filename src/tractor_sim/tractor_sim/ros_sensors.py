@@ -1,18 +1,25 @@
-"""Publishes scans and depth images as the drivers of real sensors do; shared by both nodes."""
+"""Messages of scans, depth images and odometry as real drivers make them; shared by both nodes."""
 
 from __future__ import annotations
 
+import math
 import sys
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
 from tractor_inference.bev import DepthImage, Scan
+from tractor_inference.frames import ODOM_FRAME
+from tractor_inference.messages import BASE_FRAME
 from tractor_inference.ros_node import SENSOR_QOS
 
+from .rover import Odometry as WheelOdometry
+
 SCAN_FRAME = "laser"
+CAMERA_FRAME = "camera_link"
 DEPTH_FRAME = "camera_depth_optical_frame"
 SCAN_PERIOD_S = 0.1
 
@@ -81,3 +88,18 @@ def fill_depth_message(message: Image, depth: DepthImage) -> None:
     message.is_bigendian = int(sys.byteorder == "big")
     message.header.frame_id = DEPTH_FRAME
     np.frombuffer(message.data, pixels.dtype).reshape(pixels.shape)[:] = pixels
+
+
+def odometry_message(odom: WheelOdometry, stamp: Time) -> Odometry:
+    """Return what the wheels report as Odometry of base_link in odom."""
+    message = Odometry()
+    message.header.stamp, message.header.frame_id = stamp, ODOM_FRAME
+    message.child_frame_id = BASE_FRAME
+    pose, twist = message.pose.pose, message.twist.twist
+    pose.position.x, pose.position.y = odom.x_m, odom.y_m
+    pose.orientation.z, pose.orientation.w = (
+        math.sin(odom.yaw_rad / 2),
+        math.cos(odom.yaw_rad / 2),
+    )
+    twist.linear.x, twist.angular.z = odom.linear_m_s, odom.angular_rad_s
+    return message

@@ -129,11 +129,15 @@ class Lidar:
         self._rng = rng
 
     def scan(self, body: BodyPose) -> Scan:
-        """Return one noisy scan; beams that see nothing or drop out are +Inf (REP-117)."""
+        """Return one noisy scan; beams that see nothing or drop out are +Inf (REP-117).
+
+        What is nearer than the sensor measures is -Inf.
+        """
         ranges_m = self._ranges(body, VISIBLE_GROUP)
         ranges_m += LIDAR_NOISE_M * self._rng.standard_normal(LIDAR_BEAMS)
         ranges_m[self._rng.random(LIDAR_BEAMS) < LIDAR_DROPOUT] = math.inf
-        ranges_m[(ranges_m < LIDAR_RANGE_MIN_M) | (ranges_m > LIDAR_RANGE_MAX_M)] = math.inf
+        ranges_m[ranges_m > LIDAR_RANGE_MAX_M] = math.inf
+        ranges_m[ranges_m < LIDAR_RANGE_MIN_M] = -math.inf
         return _as_scan(ranges_m)
 
     def privileged_scan(self, body: BodyPose) -> Scan:

@@ -25,7 +25,8 @@ from tractor_inference.parameters import param
 from tractor_inference.ros_node import SENSOR_QOS, SuiteNode, command_type, run, steady_s
 
 from .rollout import CONTROL_HZ, SCAN_EVERY_TICKS
-from .ros_sensors import SensorPublisher
+from .ros_frames import FramePublisher
+from .ros_sensors import SensorPublisher, odometry_message
 from .simulation import Simulation
 
 
@@ -59,6 +60,7 @@ class SimNode(SuiteNode, Node):
         own = self.declare(SimParameters, has_section=False)
         self._simulation = Simulation(own.world_seed, self.robot)
         self._sensors = SensorPublisher(self)
+        self._frames = FramePublisher(self, self.robot)
         self._odom_publisher = self.create_publisher(Odometry, "odom", SENSOR_QOS)
         self._clock_publisher = (
             self.create_publisher(Clock, "/clock", SENSOR_QOS) if own.publish_clock else None
@@ -118,7 +120,9 @@ class SimNode(SuiteNode, Node):
         stamp = self._stamp()
         if self._clock_publisher is not None:
             self._clock_publisher.publish(Clock(clock=stamp))
-        self._odom_publisher.publish(self._odometry(stamp))
+        odom = self._simulation.odom()
+        self._frames.publish(odom.x_m, odom.y_m, odom.yaw_rad, stamp)
+        self._odom_publisher.publish(odometry_message(odom, stamp))
         self._sensors.publish(scan, depth, stamp)
 
     def _stamp(self) -> Time:
@@ -126,20 +130,6 @@ class SimNode(SuiteNode, Node):
             return self.get_clock().now().to_msg()
         nanoseconds = round(self._simulation.time_s * 1e9)
         return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
-
-    def _odometry(self, stamp: Time) -> Odometry:
-        odom = self._simulation.odom()
-        message = Odometry()
-        message.header.stamp, message.header.frame_id = stamp, "odom"
-        message.child_frame_id = "base_link"
-        pose, twist = message.pose.pose, message.twist.twist
-        pose.position.x, pose.position.y = odom.x_m, odom.y_m
-        pose.orientation.z, pose.orientation.w = (
-            math.sin(odom.yaw_rad / 2),
-            math.cos(odom.yaw_rad / 2),
-        )
-        twist.linear.x, twist.angular.z = odom.linear_m_s, odom.angular_rad_s
-        return message
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:
         """Return the counters of the run."""
@@ -149,6 +139,7 @@ class SimNode(SuiteNode, Node):
             "distance_m": f"{self._simulation.distance_m:.2f}",
             "collisions": self._simulation.collisions,
             "commands": self._commands,
+            "transforms": self._frames.state,
         }
 
     def close(self) -> None:
