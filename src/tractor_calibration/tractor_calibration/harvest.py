@@ -249,9 +249,8 @@ def _harvest_bag(
         topics = result["topics"] = resolve(bag.counts, wanted)
     except (BagError, OSError) as error:
         return result | {"error": str(error).removeprefix(f"{path}: ")}
-    result |= _read(
-        bag, topics, RecordedDrive(settings), lambda sample: kept.offer(sample, bag.name)
-    )
+    drive = RecordedDrive(settings, topics["depth"])
+    result |= _read(bag, topics, drive, lambda sample: kept.offer(sample, bag.name))
     if not result["usable_frames"]:
         result["error"] = "no depth frame with all it needs"
         if any("old" in why or "ahead" in why for why in result["refused"]):

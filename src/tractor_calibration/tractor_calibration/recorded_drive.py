@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tractor_inference import contract as contracts
 from tractor_inference import messages, parameters, proprio
 from tractor_inference import robot as robots
+from tractor_inference.bev import Scan
 from tractor_inference.contract import ACTION_SIZE, Contract
 from tractor_inference.errors import ParameterError, SensorError
 from tractor_inference.freshness import InputMonitor
@@ -97,14 +98,19 @@ class RecordedDrive:
     Each input is judged twice, as by the two nodes: bev_builder draws the grid, sac_actor takes the
     proprioception.
 
+    Args:
+        depth_topic: as recorded; its name says whether the image is rectified.
+
     Attributes:
         frames: depth messages seen.
         refused: {why: depth frames that gave no observation for this reason}.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, depth_topic: str = "") -> None:
         self._settings = settings
-        self._fusion = Fusion(settings.contract, settings.robot, settings.builder)
+        self._fusion = Fusion(
+            settings.contract, settings.robot, settings.builder, depth_topic=depth_topic
+        )
         self._builder_inputs = _monitors(settings.builder.max_input_age_s, "scan", "depth", "odom")
         self._actor_inputs = _monitors(settings.actor.max_input_age_s, "bev", "scan", "odom")
         self._scan_features = (0.0, 0.0)
@@ -147,7 +153,7 @@ class RecordedDrive:
 
     def _on_scan(self, message: Any, clock_ns: int, now_s: float) -> None:
         for monitor in (self._builder_inputs["scan"], self._actor_inputs["scan"]):
-            scan = _receive(monitor, messages.scan_from_message, message, clock_ns, now_s)
+            scan = _receive(monitor, self._to_scan, message, clock_ns, now_s)
             if scan is None:
                 continue
             if monitor is self._builder_inputs["scan"]:
@@ -157,6 +163,9 @@ class RecordedDrive:
                     proprio.lidar_min(scan, self._settings.robot),
                     proprio.gap_heading(scan, self._settings.robot),
                 )
+
+    def _to_scan(self, message: Any) -> Scan:
+        return messages.scan_from_message(message, self._settings.robot)
 
     def _on_odom(self, message: Any, clock_ns: int, now_s: float) -> None:
         monitor = self._builder_inputs["odom"]

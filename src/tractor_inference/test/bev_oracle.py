@@ -27,7 +27,12 @@ def lidar_points(scan, robot, motion):
     low, high = max(scan.range_min_m, robot.lidar_min_range_m), scan.range_max_m
     sure = (r >= low + 1e-3) & (r <= high - 1e-3)
     possible = (r >= low - 1e-3) & (r <= high + 1e-3)
+    # REP-117: nearer than range_min. What may be nearer than the rover's own body is that.
+    too_close = (r == -np.inf) & (scan.range_min_m >= robot.lidar_min_range_m)
     r = np.where(possible, r, 0.0)
+    r[too_close] = scan.range_min_m
+    sure |= too_close
+    possible |= too_close
     flat = np.stack([r * np.cos(angle), r * np.sin(angle), np.zeros(len(r))], axis=1)
     then = in_base_link(flat, robot.lidar)
     share = i / max(1, len(r) - 1)
@@ -37,10 +42,12 @@ def lidar_points(scan, robot, motion):
     return np.stack([x, y, then[:, 2]], axis=1), sure, possible
 
 
-def depth_points(depth, robot):
+def depth_points(depth, robot, nearest_m):
     """(height * width, 3) points in base_link, and the depth of each in metres."""
     k = depth.intrinsics
     d = depth.pixels.astype(np.float64) * depth.metres_per_unit
+    # REP-117: too close to be measured.
+    d[d == -np.inf] = nearest_m
     d = np.where(np.isfinite(d), d, 0.0)
     v, u = np.indices(d.shape)
     right, down = (u - k.cx) / k.fx * d, (v - k.cy) / k.fy * d
@@ -88,7 +95,7 @@ def oracle(scan, depth, robot, limits, contract, motion):
     """(sure, possible), each (2, n, n) bool: certainly occupied, and not certainly free."""
     lidar = [c >= 1 for c in counts(*lidar_points(scan, robot, motion), contract)]
 
-    points, d = depth_points(depth, robot)
+    points, d = depth_points(depth, robot, limits.depth_min_m)
     z = points[:, 2]
     inside, near = d > 0, np.zeros(len(d), bool)
     for value, low, high in (

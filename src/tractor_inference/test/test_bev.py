@@ -76,9 +76,37 @@ def test_one_metre_behind_is_row_96(build):
     assert row in (95, 96) and col in (63, 64)
 
 
-@pytest.mark.parametrize("range_m", [2.001, 11.0, 13.0, 0.01, math.inf, math.nan, 0.0, -math.inf])
+@pytest.mark.parametrize("range_m", [2.001, 11.0, 13.0, 0.01, -1.0, math.inf, math.nan, 0.0])
 def test_outside_or_invalid_marks_nothing(build, range_m):
     assert not build(scan_at(0.0, range_m)).any()
+
+
+def test_too_close_to_be_measured_is_an_obstacle_at_the_shortest_range(build):
+    close = dataclasses.replace(scan_at(0.0, -math.inf), range_min_m=0.5)
+    assert cells(build(close)[0]) == [(48, 64)]
+
+
+@pytest.mark.parametrize("range_min_m", [0.0, 0.05, 0.14])
+def test_too_close_to_be_anything_but_the_rover_marks_nothing(build, range_min_m):
+    robot = dataclasses.replace(ROBOT, half_length_m=0.0, half_width_m=0.0)
+    scan = dataclasses.replace(scan_at(0.0, -math.inf), range_min_m=range_min_m)
+    assert not build(scan, robot=robot).any()
+    assert build(scan, robot=dataclasses.replace(robot, lidar_min_range_m=0.0)).any()
+
+
+def test_zero_is_no_return_even_for_a_scan_without_a_shortest_range(build):
+    robot = dataclasses.replace(ROBOT, half_length_m=0.0, half_width_m=0.0, lidar_min_range_m=0.0)
+    scan = dataclasses.replace(scan_at(0.0, 0.0), range_min_m=0.0)
+    assert not build(scan, robot=robot).any()
+
+
+def test_depth_too_close_to_be_measured_is_an_obstacle_at_the_shortest_depth(build):
+    # REP-118 takes REP-117's -Inf over for 32FC1; the ZED's driver sends it.
+    picture = np.full((100, 848), np.nan, np.float32)
+    picture[50, 420:428] = -np.inf
+    grid = build(depth=DepthImage(picture, D435I))
+    x_m = ROBOT.camera.x + LIMITS.depth_min_m
+    assert {row for row, _ in cells(grid[1])} == {math.floor((2.0 - x_m) / 0.03125)}
 
 
 def test_footprint_is_cleared(build):

@@ -38,8 +38,8 @@ class Sensors:
         ranges = np.full(360, 3.0, np.float32)
         ranges[180] = 1.0
         self.scan = LaserScan(
-            angle_min=-math.pi, angle_increment=2 * math.pi / 360, range_min=0.05,
-            range_max=12.0, ranges=ranges.tolist(),
+            angle_min=-math.pi, angle_max=math.pi, angle_increment=2 * math.pi / 360,
+            range_min=0.05, range_max=12.0, ranges=ranges.tolist(),
         )  # fmt: skip
         self.odom = Odometry()
         self.odom.twist.twist.linear.x = 0.1
@@ -178,6 +178,19 @@ def dead_scan(sensors):
     sensors.scan.ranges = [math.nan] * 360
 
 
+def covered_scan(sensors):
+    # Within range_min..range_max, but nearer than any part of the world can be.
+    sensors.scan.ranges = [0.1] * 360
+
+
+def covered_camera(sensors):
+    sensors.depth.data = np.full((48, 64), 90, np.uint16).tobytes()
+
+
+def distorted_image(sensors):
+    sensors.camera_info.d = [-0.36, 0.15, 0.0, 0.0, 0.0]
+
+
 def other_frame(sensors):
     sensors.depth.header.frame_id = "rear_camera"
 
@@ -189,6 +202,9 @@ def other_frame(sensors):
         (empty_depth, "bev_builder", "valid pixels"),
         (wrong_size, "bev_builder", "camera_info"),
         (dead_scan, "sac_actor", "found none in 360 beams"),
+        (covered_scan, "sac_actor", "360 on the rover itself"),
+        (covered_camera, "bev_builder", "100.0% nearer than depth_min_m"),
+        (distorted_image, "bev_builder", "found distortion"),
         (other_frame, "bev_builder", "found 'rear_camera'"),
     ],
 )

@@ -36,9 +36,48 @@ def test_the_rovers_own_body_does_not_count():
     assert lidar_min(circle([0], 0.15), ROBOT) == 4.0
 
 
-def test_invalid_ranges_are_no_obstacles_at_zero_distance():
-    for invalid in (0.0, math.nan, -math.inf, 0.01):
-        assert lidar_min(circle([10], invalid, free=3.0), ROBOT) == pytest.approx(3.0, abs=1e-3)
+@pytest.mark.parametrize("invalid", [0.0, math.nan, 0.01, -1.0, 12.5])
+def test_invalid_ranges_are_no_obstacles_at_zero_distance(invalid):
+    assert lidar_min(circle([10], invalid, free=3.0), ROBOT) == pytest.approx(3.0, abs=1e-3)
+
+
+# REP-117: -Inf is nearer than range_min, +Inf beyond range_max, NaN no measurement.
+
+
+@pytest.mark.parametrize("range_min_m", [0.15, 0.2, 0.3, 0.9])
+@pytest.mark.parametrize("heading", [0, 90, -179])
+def test_too_close_to_be_measured_is_at_most_range_min_away(range_min_m, heading):
+    scan = dataclasses.replace(circle([heading], -math.inf), range_min_m=range_min_m)
+    assert lidar_min(scan, ROBOT) == pytest.approx(range_min_m, abs=1e-6)
+
+
+def test_too_close_to_be_anything_but_the_rover_itself_does_not_count():
+    scan = circle([10], -math.inf, free=3.0)
+    assert scan.range_min_m < ROBOT.lidar_min_range_m
+    assert lidar_min(scan, ROBOT) == pytest.approx(3.0, abs=1e-3)
+    mast = dataclasses.replace(scan, range_min_m=0.3)
+    masked = dataclasses.replace(ROBOT, lidar_min_range_m=0.31)
+    assert lidar_min(mast, masked) == pytest.approx(3.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("range_min_m", [0.05, 0.3])
+@pytest.mark.parametrize("free", [math.inf, 5.0])
+def test_what_is_too_close_is_never_a_gap(range_min_m, free):
+    # Wide and straight ahead, but too close; the way to the left is narrow and free.
+    scan = circle(range(-60, 61), -math.inf, free=0.5)
+    scan.ranges_m[[180 + degree for degree in range(80, 101)]] = free
+    scan = dataclasses.replace(scan, range_min_m=range_min_m)
+    assert gap_heading(scan, ROBOT) == pytest.approx(0.5, abs=0.01)
+    scan.ranges_m[:] = -math.inf
+    assert gap_heading(scan, ROBOT) == 0.0
+
+
+@pytest.mark.parametrize("invalid", [0.0, math.nan, 0.01, -1.0, 12.5])
+def test_what_says_nothing_is_never_a_gap(invalid):
+    free = set(range(80, 101))
+    scan = circle(set(range(-180, 180)) - free)
+    scan.ranges_m[[180 + degree for degree in range(-60, 61)]] = invalid
+    assert gap_heading(scan, ROBOT) == pytest.approx(0.5, abs=0.01)
 
 
 def test_gap_on_the_left_is_positive():

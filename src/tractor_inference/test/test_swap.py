@@ -46,8 +46,8 @@ class Rover:
             for kind, topic in ((Odometry, "odom"), (LaserScan, "scan"), (Image, "bev"))
         ]
         scan = LaserScan(
-            angle_min=-math.pi, angle_increment=2 * math.pi / 360, range_min=0.05,
-            range_max=12.0, ranges=np.full(360, 3.0, np.float32).tolist(),
+            angle_min=-math.pi, angle_max=math.pi, angle_increment=2 * math.pi / 360,
+            range_min=0.05, range_max=12.0, ranges=np.full(360, 3.0, np.float32).tolist(),
         )  # fmt: skip
         scan.header.frame_id = "laser"
         odom = Odometry()

@@ -68,13 +68,27 @@ class BevParameters:
         return found
 
 
+# Drivers of 360 degree LiDARs end up to three beams or a degree short of the circle (rplidar_ros,
+# velodyne_laserscan), or repeat the first beam (ldlidar, ydlidar). What coarse beams leave out is
+# no rounding but a hole, however few they are.
+SEAM_RAD, SEAM_BEAMS, SEAM_BEAMS_RAD = math.radians(5.0), 3.0, math.radians(15.0)
+
+
+def seam_tolerance_rad(increment_rad: float) -> float:
+    """Return by how much a scan of such beams may miss a full turn, or exceed it, and be one."""
+    step = abs(increment_rad)
+    return max(SEAM_RAD, 0.5 * step, min(SEAM_BEAMS * step, SEAM_BEAMS_RAD))
+
+
 @dataclasses.dataclass(frozen=True)
 class Scan:
     """One planar scan in the LiDAR's frame.
 
-    `ranges_m` is (n,) float32; beam i points to angle_min_rad + i * angle_increment_rad. A range
-    is a measurement when range_min_m <= r <= range_max_m, +Inf means nothing within reach
-    (REP-117). Beam i was taken i * time_increment_s after the first one.
+    `ranges_m` is (n,) float32; beam i points to angle_min_rad + i * angle_increment_rad. As in
+    REP-117 a range is a measurement when range_min_m <= r <= range_max_m, -Inf means nearer than
+    range_min_m, +Inf nothing within range_max_m. NaN, zero (what many drivers send when nothing
+    came back) and any other number say nothing. Beam i was taken i * time_increment_s after the
+    first one.
     """
 
     ranges_m: NDArray[np.float32]
@@ -92,16 +106,50 @@ class Scan:
     @property
     def measured(self) -> NDArray[np.bool_]:
         """(n,) True where the beam hit something within the sensor's limits."""
-        return (self.ranges_m >= self.range_min_m) & (self.ranges_m <= self.range_max_m)
+        r = self.ranges_m
+        return (r > 0.0) & (r >= self.range_min_m) & (r <= self.range_max_m)
 
-    def beyond_body(self, robot: Robot) -> NDArray[np.bool_]:
-        """Return (n,) True where a measured beam did not hit the rover itself."""
-        return self.measured & (self.ranges_m >= robot.lidar_min_range_m)
+    @property
+    def too_close(self) -> NDArray[np.bool_]:
+        """(n,) True where the beam hit something nearer than range_min_m."""
+        return self.ranges_m == -np.inf
+
+    @property
+    def endless(self) -> NDArray[np.bool_]:
+        """(n,) True where the beam met nothing within range_max_m."""
+        return self.ranges_m == np.inf
+
+    @property
+    def closes(self) -> bool:
+        """True when the beams go round, so that the last one is a neighbour of the first."""
+        step = abs(self.angle_increment_rad)
+        return 2.0 * math.pi - step * len(self.ranges_m) <= seam_tolerance_rad(step)
+
+    def hits(self, robot: Robot) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which beams (n,) hit something beyond the rover's own body, and where.
+
+        The distances are float64 metres, one a hit. What is too close to be measured counts as
+        lying at range_min_m; with a range_min_m below robot.lidar_min_range_m it is the body.
+        """
+        hit = self.measured & (self.ranges_m >= robot.lidar_min_range_m)
+        if self.range_min_m >= robot.lidar_min_range_m:
+            hit |= self.too_close
+        distances = self.ranges_m[hit].astype(np.float64)
+        distances[distances == -np.inf] = self.range_min_m
+        return hit, distances
+
+    def seen_fraction(self, robot: Robot) -> float:
+        """Return the fraction of the beams that measured something else than the rover, or +Inf."""
+        hit, _ = self.hits(robot)
+        x, y, _ = scan_points(self, robot).T
+        seen = self.measured[hit] & ~robot.covers(x, y)
+        known = np.count_nonzero(seen) + np.count_nonzero(self.endless)
+        return known / max(1, len(self.ranges_m))
 
 
 @dataclasses.dataclass(frozen=True)
 class Intrinsics:
-    """Pinhole intrinsics in pixels, from CameraInfo.k."""
+    """Pinhole intrinsics in pixels, of the image as it is: rectified, cropped and binned."""
 
     fx: float
     fy: float
@@ -124,10 +172,34 @@ class DepthImage:
     @property
     def valid_fraction(self) -> float:
         """Fraction of pixels that hold a depth: neither zero, NaN nor Inf."""
-        valid = self.pixels > 0
-        if self.pixels.dtype != np.uint16:
-            valid &= self.pixels < np.float32(np.inf)
-        return np.count_nonzero(valid) / max(1, self.pixels.size)
+        return self.fraction_within(0.0, math.inf)
+
+    def fraction_within(self, nearest_m: float, farthest_m: float) -> float:
+        """Return the fraction of pixels that hold a depth within these limits, both inclusive."""
+        count = self._count_within(self.pixels, nearest_m, farthest_m)
+        return count / max(1, self.pixels.size)
+
+    def has_within(self, nearest_m: float, farthest_m: float, fraction: float) -> bool:
+        """Return whether `fraction_within` is at least this; looks no further than it must."""
+        rows = max(1, len(self.pixels) // 8)
+        count, needed = 0, fraction * self.pixels.size
+        for top in range(0, len(self.pixels), rows):
+            count += self._count_within(self.pixels[top : top + rows], nearest_m, farthest_m)
+            if count >= needed:
+                return True
+        return False
+
+    def _count_within(self, pixels: NDArray, nearest_m: float, farthest_m: float) -> int:
+        least, most = nearest_m / self.metres_per_unit, farthest_m / self.metres_per_unit
+        if pixels.dtype == np.uint16:
+            low, high = max(1, math.ceil(least - 1e-6)), math.floor(min(most + 1e-6, 65535.0))
+            if low > high:
+                return 0
+            # What is below the lower limit wraps around and becomes large: one comparison.
+            return np.count_nonzero((pixels - np.uint16(low)) <= np.uint16(high - low))
+        inside = pixels >= np.float32(max(least, LEAST_DEPTH_UNITS))
+        inside &= pixels <= np.float32(min(most, float(np.finfo(np.float32).max)))
+        return np.count_nonzero(inside)
 
 
 class Motion(NamedTuple):
@@ -141,6 +213,7 @@ class Motion(NamedTuple):
 STILL = Motion(0.0, 0.0, 0.0)
 # A depth of zero says that there is none (REP-118), whatever the lower limit.
 LEAST_DEPTH_UNITS = 1e-6
+LEAST_RANGE_M = 1e-6
 
 
 class ScanMotion(NamedTuple):
@@ -154,17 +227,16 @@ HELD = ScanMotion()
 
 
 def scan_points(scan: Scan, robot: Robot, motion: ScanMotion = HELD) -> NDArray[np.float64]:
-    """Return the measured points of a scan in base_link, (m, 3) float64 metres.
+    """Return the points that a scan hit in base_link, (m, 3) float64 metres; see Scan.hits.
 
     Args:
         motion: carries the points along; between the first and last beam it is interpolated.
     """
-    measured = scan.beyond_body(robot)
-    ranges = scan.ranges_m[measured].astype(np.float64)
-    angles = scan.angles_rad[measured]
+    hit, ranges = scan.hits(robot)
+    angles = scan.angles_rad[hit]
     flat = np.stack([ranges * np.cos(angles), ranges * np.sin(angles)])
     x, y, z = robot.lidar.rotation[:, :2] @ flat + robot.lidar.position[:, None]
-    return np.stack([*moved(x, y, measured, motion), z], axis=1)
+    return np.stack([*moved(x, y, hit, motion), z], axis=1)
 
 
 def moved(
@@ -236,19 +308,22 @@ class Beams:
 
     Attributes:
         directions: (2, n) float64, of each beam in the plane of base_link.
-        lidar: x and y of the LiDAR in base_link, smallest and largest range, m.
+        lidar: x and y of the LiDAR in base_link, smallest and largest range, and the range at
+            which -Inf is drawn, NaN when that is the rover itself, m.
     """
 
     directions: NDArray[np.float64]
-    lidar: tuple[float, float, float, float]
+    lidar: tuple[float, float, float, float, float]
 
 
 def beams_of(robot: Robot, scan: Scan) -> Beams:
     """Return the beams of scans with these angles and limits."""
     angles = scan.angles_rad
     directions = robot.lidar.rotation[:2, :2] @ np.stack([np.cos(angles), np.sin(angles)])
-    nearest_m = max(scan.range_min_m, robot.lidar_min_range_m)
-    lidar = (robot.lidar.x, robot.lidar.y, float(nearest_m), float(scan.range_max_m))
+    # Zero says that nothing came back, whatever the lower limit.
+    nearest_m = float(max(scan.range_min_m, robot.lidar_min_range_m, LEAST_RANGE_M))
+    close_m = nearest_m if scan.range_min_m >= robot.lidar_min_range_m else math.nan
+    lidar = (robot.lidar.x, robot.lidar.y, nearest_m, float(scan.range_max_m), close_m)
     return Beams(np.ascontiguousarray(directions), lidar)
 
 

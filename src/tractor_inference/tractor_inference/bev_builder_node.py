@@ -47,7 +47,8 @@ class BevBuilderNode(ManagedNode):
         self._costs_ms: deque[float] = deque(maxlen=COSTS_KEPT)
         self._message = Image()
         memory = messages.bev_message(self._message, self.contract)
-        self._fusion = Fusion(self.contract, self.robot, self.parameters, memory)
+        depth_topic = self.resolve_topic_name("depth")
+        self._fusion = Fusion(self.contract, self.robot, self.parameters, memory, depth_topic)
         self._publisher = self.advertise(Image, "bev", SENSOR_QOS)
         self._views = [
             self.advertise(OccupancyGrid, f"bev/{name}", VIEW_QOS)
@@ -70,7 +71,7 @@ class BevBuilderNode(ManagedNode):
             self._fusion.parameters = updated
 
     def _on_scan(self, message: LaserScan) -> None:
-        scan = self.receive("scan", messages.scan_from_message, message, mounting="lidar_pose")
+        scan = self.receive("scan", self.to_scan, message, mounting="lidar_pose")
         if scan is not None:
             stamp_ns = messages.stamp_ns(message.header.stamp)
             self._fusion.take_scan(scan, stamp_ns, self.get_clock().now().nanoseconds)

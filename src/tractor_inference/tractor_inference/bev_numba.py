@@ -71,7 +71,7 @@ def _try_out(compiled: Callable[..., None]) -> None:
         row0=0.0, column0=0.0, limits=(0.1, 1.0, 0.0, 1.0), min_points=1, close_gaps=False,
         footprint=(0, 0, 0, 0),
     )  # fmt: skip
-    beams = Beams(np.zeros((2, 1)), (0.0, 0.0, 0.0, 1.0))
+    beams = Beams(np.zeros((2, 1)), (0.0, 0.0, 0.0, 1.0, 0.0))
     out, no_ranges = np.zeros((16, 16, 2), np.float32), np.zeros(1, np.float32)
     for kind in (np.uint16, np.float32):
         pixels = np.zeros((1, 1), kind)
@@ -125,7 +125,7 @@ def _count_pixels(pixels, rows, camera, cells, spare, spare_bits, counts, target
     """
     row0, column0, row_slope, column_slope, height_slope = camera[:5]
     depth_min, depth_max, height_min, height_max = camera[5:]
-    zero, side = np.float32(0.0), np.float32(cells)
+    zero, side, too_close = np.float32(0.0), np.float32(cells), np.float32(-np.inf)
     height, width = pixels.shape
     # Two or four targets a word; loops of constant length are unrolled.
     words = GROUP * targets.itemsize // 8
@@ -135,6 +135,7 @@ def _count_pixels(pixels, rows, camera, cells, spare, spare_bits, counts, target
         row_v, column_v, height_v = rows[0, v], rows[1, v], rows[2, v]
         for u in range(width):
             depth, across = np.float32(line[u]), np.float32(np.int32(u))
+            depth = depth_min if depth == too_close else depth
             row = row0 - depth * (row_v + row_slope * across)
             column = column0 - depth * (column_v + column_slope * across)
             above = depth * (height_v + height_slope * across)
@@ -176,7 +177,7 @@ def _mark_counted(counts, plan, out, out_words):
 
 @njit(**OPTIONS)
 def _mark_beams(ranges_m, beams, lidar, first, last, value, out):
-    x_lidar, y_lidar, range_min, range_max, centre, cells_per_m = lidar
+    x_lidar, y_lidar, range_min, range_max, too_close, centre, cells_per_m = lidar
     cells, count = out.shape[0], len(ranges_m)
     steps = max(1, count - 1)
     # The rotation is advanced from beam to beam: two products in place of a sine and a cosine.
@@ -186,6 +187,8 @@ def _mark_beams(ranges_m, beams, lidar, first, last, value, out):
     dx, dy = (last[0] - first[0]) / steps, (last[1] - first[1]) / steps
     for i in range(count):
         r = np.float64(ranges_m[i])
+        if r == -np.inf:
+            r = too_close
         if range_min <= r <= range_max:
             x, y = x_lidar + r * beams[0, i], y_lidar + r * beams[1, i]
             row = np.floor(centre - (cos * x - sin * y + first[0] + i * dx) * cells_per_m)

@@ -34,6 +34,8 @@ class OpenCvKernel:
         if not self._ready:
             self._make_tables(pixels.dtype)
             self._ready = True
+        if pixels.dtype == np.float32 and (close := pixels == -np.inf).any():
+            pixels = np.where(close, np.float32(self._geometry.limits[0]), pixels)
         out[:, :, 0] = 0.0
         rows, cols = self._beam_cells(beams, ranges_m, motion)
         out[rows, cols, 0] = scan_value
@@ -98,15 +100,13 @@ class OpenCvKernel:
         self, beams: Beams, ranges_m: NDArray[np.float32], motion: ScanMotion
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         g = self._geometry
-        x_lidar, y_lidar, range_min_m, range_max_m = beams.lidar
-        measured = (ranges_m >= range_min_m) & (ranges_m <= range_max_m)
-        r = ranges_m[measured].astype(np.float64)
-        x, y = (
-            x_lidar + r * beams.directions[0, measured],
-            y_lidar + r * beams.directions[1, measured],
-        )
+        x_lidar, y_lidar, range_min_m, range_max_m, close_m = beams.lidar
+        ranges = np.where(ranges_m == -np.inf, close_m, ranges_m.astype(np.float64))
+        hit = (ranges >= range_min_m) & (ranges <= range_max_m)
+        r = ranges[hit]
+        x, y = x_lidar + r * beams.directions[0, hit], y_lidar + r * beams.directions[1, hit]
         half = g.cells * g.resolution_m / 2.0
-        cells = np.floor((half - np.stack(moved(x, y, measured, motion))) / g.resolution_m)
+        cells = np.floor((half - np.stack(moved(x, y, hit, motion))) / g.resolution_m)
         rows, cols = cells[:, ((cells >= 0) & (cells < g.cells)).all(axis=0)].astype(np.intp)
         return rows, cols
 

@@ -29,6 +29,12 @@ from .odometry import OdometrySample, OdometryTrack
 from .parameters import param
 from .robot import Robot
 
+# A camera that sees the floor in front of a rover sees it nearer than this; depths beyond it, and
+# beyond depth_max_m, are of another unit when there are more of them than of others.
+MAX_TYPICAL_DEPTH_M = 20.0
+# A tenth of the pixels within is enough not to ask what the others are.
+PLAUSIBLE_FRACTION = 0.10
+
 log = logging.getLogger(__name__)
 
 
@@ -55,6 +61,7 @@ class Fusion:
 
     Args:
         memory: what the grids are drawn into, (cells, cells, 2) float32; None for its own.
+        depth_topic: its name says whether the image is rectified; see intrinsics_from_message.
 
     Attributes:
         grids, grids_of_held_scans: drawn; drawn of a scan that no odometry could move.
@@ -69,8 +76,10 @@ class Fusion:
         robot: Robot,
         parameters: BuilderParameters,
         memory: NDArray[np.float32] | None = None,
+        depth_topic: str = "",
     ) -> None:
         self._contract = contract
+        self._depth_topic = depth_topic
         self._parameters = parameters
         self._memory = memory
         self._scan: Scan | None = None
@@ -128,8 +137,8 @@ class Fusion:
             SensorError: they cannot be used.
         """
         try:
-            intrinsics = messages.intrinsics_from_message(message)
-            self._camera = intrinsics, (message.height, message.width)
+            intrinsics = messages.intrinsics_from_message(message, self._depth_topic)
+            self._camera = intrinsics, messages.image_size_from_message(message)
         except SensorError as error:
             self._camera, self._camera_problem = None, str(error)
             raise
@@ -138,8 +147,8 @@ class Fusion:
         """Return a sensor_msgs/Image as a depth image with the intrinsics of the camera.
 
         Raises:
-            SensorError: it cannot be used, has another size than camera_info says, or too few
-                valid pixels.
+            SensorError: it cannot be used, has another size than camera_info says, another unit
+                than its encoding, or too few pixels of which the depth is known.
         """
         pixels = messages.depth_from_message(message)
         if self._camera is None:
@@ -151,12 +160,31 @@ class Fusion:
                 f"found {pixels.shape[::-1]} (width, height)"
             )
         depth = DepthImage(pixels, intrinsics)
-        limit, found = self._parameters.min_valid_depth_fraction, depth.valid_fraction
-        if found < limit:
-            raise SensorError(
-                f"depth: expected at least {limit:.0%} valid pixels, found {found:.1%}"
-            )
+        self._ensure_known(depth, message.encoding)
         return depth
+
+    def _ensure_known(self, depth: DepthImage, encoding: str) -> None:
+        own = self._parameters
+        nearest_m, limit = own.depth_min_m, own.min_valid_depth_fraction
+        farthest_m = max(MAX_TYPICAL_DEPTH_M, own.depth_max_m)
+        if depth.has_within(nearest_m, farthest_m, max(limit, PLAUSIBLE_FRACTION)):
+            return
+        known, valid = depth.fraction_within(nearest_m, farthest_m), depth.valid_fraction
+        near = depth.fraction_within(0.0, nearest_m)
+        far = valid - near - known
+        if far > known:
+            raise SensorError(
+                f"depth: expected {messages.DEPTH_UNITS[encoding]} (REP-118), found {far:.1%} of "
+                f"the pixels beyond {farthest_m:g} m and {known:.1%} within; "
+                "convert the unit in the driver"
+            )
+        if known < limit:
+            too_close = near + np.count_nonzero(depth.pixels == -np.inf) / depth.pixels.size
+            raise SensorError(
+                f"depth: expected at least {limit:.0%} valid pixels, found {known:.1%} "
+                f"({too_close:.1%} nearer than depth_min_m = {nearest_m:g} m, "
+                f"{1.0 - valid:.1%} without a depth); is the lens covered?"
+            )
 
     def draw(self, depth: DepthImage, depth_ns: int) -> tuple[NDArray[np.float32], int]:
         """Draw the held scan, moved to the time of the depth frame, and the depth frame.

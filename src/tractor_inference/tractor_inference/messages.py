@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import array
 import math
+import re
 import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bev import Intrinsics, Scan
+from .bev import Intrinsics, Scan, seam_tolerance_rad
 from .contract import Contract
 from .errors import SensorError, raise_all
 from .odometry import OdometrySample
+from .robot import Robot
 
 BASE_FRAME = "base_link"
 BEV_ENCODING = "32FC2"
@@ -25,6 +27,25 @@ BEV_ENCODING = "32FC2"
 MAX_SPEED = 100.0
 QUATERNION_TOLERANCE = 0.1
 DEPTH_TYPES = {"16UC1": np.uint16, "32FC1": np.float32}
+DEPTH_UNITS = {"16UC1": "millimetres in 16UC1", "32FC1": "metres in 32FC1"}
+# What else arrives on depth topics, and what helps.
+DEPTH_REMEDIES = {
+    "mono16": "this is 16UC1 under another name: let the driver publish it as 16UC1",
+    "16SC1": "let the driver publish unsigned millimetres, 16UC1",
+    "64FC1": "let the driver publish metres in single precision, 32FC1",
+    "mono8": "this is a picture to look at; subscribe to the depth image itself",
+    "8UC1": "this is a picture to look at; subscribe to the depth image itself",
+}
+OTHER_REMEDY = "this is no depth image; subscribe to the camera's depth topic"
+SCAN_GEOMETRY = (
+    "angle_min", "angle_max", "angle_increment", "time_increment", "range_min", "range_max",
+)  # fmt: skip
+# A scan of which less is known than this comes from a covered or failing sensor.
+MIN_SEEN_BEAMS = 0.10
+# Drivers are off by up to two beams between what they say and what they send.
+LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE = 3.0, 0.01
+# A planar LiDAR on the ground does not see this far in half of its beams.
+MAX_TYPICAL_RANGE_M = 100.0
 
 
 def stamp_ns(stamp: Any) -> int:
@@ -36,19 +57,29 @@ def _ensure(heading: str, problems: list[str]) -> None:
     raise_all(SensorError, f"{heading}:", problems)
 
 
-def scan_from_message(message: Any) -> Scan:
+def scan_from_message(message: Any, robot: Robot | None = None) -> Scan:
     """Return a sensor_msgs/LaserScan as a Scan.
 
+    Args:
+        robot: whose own body does not count as seen; None counts every measurement.
+
     Raises:
-        SensorError: geometry that is not finite, no beams, or no beam that says anything (all NaN,
-            zero or outside the sensor's limits). +Inf says that the way is free (REP-117).
+        SensorError: fields that are not finite or contradict each other, more than a turn, ranges
+            in another unit than metres, or a scan of which next to nothing is known: fewer than
+            MIN_SEEN_BEAMS of its beams measured something beyond the rover or are +Inf, which says
+            that the way is free (REP-117).
     """
     problems = []
-    geometry = {
-        name: getattr(message, name)
-        for name in ("angle_min", "angle_increment", "time_increment", "range_min", "range_max")
-    }
-    for name, value in geometry.items():
+    names = (
+        "angle_min",
+        "angle_max",
+        "angle_increment",
+        "time_increment",
+        "range_min",
+        "range_max",
+    )
+    for name in names:
+        value = getattr(message, name)
         if not math.isfinite(value):
             problems.append(f"{name}: expected a finite number, found {value}")
     if message.angle_increment == 0.0:
@@ -61,6 +92,8 @@ def scan_from_message(message: Any) -> Scan:
     ranges = np.asarray(message.ranges, dtype=np.float32)
     if not ranges.size:
         problems.append("ranges: expected at least one beam, found none")
+    if not problems:
+        problems += _angle_problems(message, ranges.size)
     _ensure("scan", problems)
     scan = Scan(
         ranges,
@@ -70,26 +103,139 @@ def scan_from_message(message: Any) -> Scan:
         message.range_max,
         message.time_increment,
     )
-    if not (scan.measured | (ranges == np.inf)).any():
+    measured = ranges[scan.measured]
+    if np.count_nonzero(measured > MAX_TYPICAL_RANGE_M) > 0.5 * max(1, measured.size):
         raise SensorError(
-            f"scan: expected at least one range in {message.range_min:g}..{message.range_max:g} m "
-            f"or +Inf, found none in {ranges.size} beams"
+            f"scan: expected ranges in metres (REP-103), found {np.median(measured):g} in the "
+            f"median; divide by 1000 in the driver if they are millimetres"
         )
+    _ensure_seen(scan, robot)
     return scan
 
 
-def intrinsics_from_message(message: Any) -> Intrinsics:
-    """Return the pinhole intrinsics of a sensor_msgs/CameraInfo.
+def _angle_problems(message: Any, beams: int) -> list[str]:
+    """Return how a scan's finite angles contradict each other or its number of beams."""
+    step, swept = message.angle_increment, message.angle_max - message.angle_min
+    tolerance = seam_tolerance_rad(step)
+    if abs(step) * (beams - 1) > 2.0 * math.pi + tolerance:
+        return [
+            f"angle_increment: expected radians and at most one turn in all, found {beams} beams "
+            f"of {step:g}, {abs(step) * beams / (2.0 * math.pi):.1f} turns; "
+            "convert to radians in the driver if these are degrees"
+        ]
+    if swept * step < 0.0 and abs(swept) > tolerance:
+        return [
+            f"angle_increment: expected the sign of angle_max - angle_min, found {step:g} from "
+            f"{message.angle_min:g} to {message.angle_max:g}; correct it in the driver"
+        ]
+    said = swept / step + 1.0
+    if abs(said - beams) > max(LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE * beams):
+        return [
+            f"ranges: expected as many as angle_min, angle_max and angle_increment say, "
+            f"found {beams} in place of {said:.0f}; correct the angles in the driver"
+        ]
+    return []
+
+
+def _ensure_seen(scan: Scan, robot: Robot | None) -> None:
+    known = scan.measured | scan.endless
+    beams = len(known)
+    seen = np.count_nonzero(known) / beams if robot is None else scan.seen_fraction(robot)
+    if seen >= MIN_SEEN_BEAMS:
+        return
+    close, silent = (np.count_nonzero(m) for m in (scan.too_close, ~(known | scan.too_close)))
+    raise SensorError(
+        f"scan: expected at least {MIN_SEEN_BEAMS:.0%} of the beams to see beyond the rover, "
+        f"found {f'{seen:.1%}' if seen else 'none'} in {beams} beams ({silent} without a range in "
+        f"{scan.range_min_m:g}..{scan.range_max_m:g} m, {close} too close to measure, "
+        f"{beams - silent - close - round(seen * beams)} on the rover itself); "
+        "is the sensor covered?"
+    )
+
+
+def is_rectified(topic: str) -> bool | None:
+    """Return whether an image topic is rectified, None when its name does not say.
+
+    image_proc's convention: image_rect, image_rect_raw and the like are, image_raw is not.
+    """
+    words = re.split("[^a-z]+", topic.lower())
+    if any(word.startswith("rect") for word in words):
+        return True
+    return False if "raw" in words else None
+
+
+def intrinsics_from_message(message: Any, topic: str = "") -> Intrinsics:
+    """Return the pinhole intrinsics of the depth image that comes with a sensor_msgs/CameraInfo.
+
+    P describes the rectified image, K the raw one. P is used, as in depth_image_proc, and K where P
+    is not filled or the topic is a raw image's, if that has no distortion. Binning and the offset
+    of the region of interest are applied as in image_geometry's PinholeCameraModel. Fields that a
+    stand-in for a message lacks are as in an empty message.
+
+    Args:
+        topic: the depth image's; its name says whether the image is rectified.
 
     Raises:
-        SensorError: focal lengths that are not positive, or values that are not finite.
+        SensorError: the image is distorted, or may be; focal lengths that are not positive, or
+            values that are not finite.
     """
-    fx, cx, fy, cy = (float(message.k[i]) for i in (0, 2, 4, 5))
+    k, p, d = ([float(v) for v in getattr(message, name, ())] for name in ("k", "p", "d"))
+    rectified, has_k, has_p = is_rectified(topic), any(k), any(p)
+    if any(d):
+        found = f"found distortion ({', '.join(f'{v:g}' for v in d)}) and the topic {topic!r}"
+        remedy = "rectify it, with image_proc for instance, and subscribe to that topic"
+        if not rectified:
+            raise SensorError(
+                "camera_info: expected no distortion, or a depth topic that is known to be "
+                f"rectified by rect in its name, {found}; {remedy}"
+            )
+        if not has_p:
+            raise SensorError(
+                f"camera_info: expected p, the matrix of the rectified image, {found} without p; "
+                "calibrate the camera, or let the driver fill p"
+            )
+    use_k = not has_p or (rectified is False and has_k)
+    name, values, at = ("k", k, (0, 2, 4, 5)) if use_k else ("p", p, (0, 2, 5, 6))
+    if len(values) <= at[-1]:
+        raise SensorError(f"camera_info: expected intrinsics in p or k, found {len(values)} values")
+    fx, cx, fy, cy = (values[i] for i in at)
     if not (math.isfinite(fx) and math.isfinite(fy) and fx > 0 and fy > 0):
-        raise SensorError(f"camera_info: expected fx, fy > 0 in k, found {fx:g} and {fy:g}")
+        raise SensorError(f"camera_info: expected fx, fy > 0 in {name}, found {fx:g} and {fy:g}")
     if not (math.isfinite(cx) and math.isfinite(cy)):
-        raise SensorError(f"camera_info: expected finite cx, cy in k, found {cx:g} and {cy:g}")
-    return Intrinsics(fx, fy, cx, cy)
+        raise SensorError(f"camera_info: expected finite cx, cy in {name}, found {cx:g} and {cy:g}")
+    left, top, *_ = _region(message)
+    across, down = _binning(message)
+    return Intrinsics(fx / across, fy / down, (cx - left) / across, (cy - top) / down)
+
+
+def image_size_from_message(message: Any) -> tuple[int, int]:
+    """Return the (height, width) of the image that comes with a sensor_msgs/CameraInfo.
+
+    That of its region of interest, binned; all zeros is the whole image (sensor_msgs/CameraInfo).
+
+    Raises:
+        SensorError: the region of interest is not within the image.
+    """
+    left, top, width, height = _region(message)
+    across, down = _binning(message)
+    if not (0 < width <= message.width - left and 0 < height <= message.height - top):
+        raise SensorError(
+            f"camera_info: expected a region of interest within the image of "
+            f"{message.width}x{message.height}, found {width}x{height} at {left}, {top}"
+        )
+    return height // down, width // across
+
+
+def _region(message: Any) -> tuple[int, int, int, int]:
+    """Return x and y offset, width and height of the region of interest."""
+    roi = getattr(message, "roi", None)
+    region = (roi.x_offset, roi.y_offset, roi.width, roi.height) if roi is not None else (0,) * 4
+    return region if any(region) else (0, 0, message.width, message.height)
+
+
+def _binning(message: Any) -> tuple[int, int]:
+    """Return how many pixels of the sensor were combined across and down; 0 means 1."""
+    return getattr(message, "binning_x", 0) or 1, getattr(message, "binning_y", 0) or 1
 
 
 def depth_from_message(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
@@ -104,7 +250,8 @@ def depth_from_message(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]
     kind = DEPTH_TYPES.get(message.encoding)
     if kind is None:
         raise SensorError(
-            f"depth: expected encoding {' or '.join(DEPTH_TYPES)}, found {message.encoding!r}"
+            f"depth: expected encoding {' or '.join(DEPTH_TYPES)}, found {message.encoding!r}; "
+            f"{DEPTH_REMEDIES.get(message.encoding, OTHER_REMEDY)}"
         )
     return _pixels("depth", message, np.dtype(kind), 1)[:, :, 0]
 

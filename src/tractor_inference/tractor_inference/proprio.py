@@ -19,12 +19,13 @@ GAP_CLEARANCE_M = 1.0
 def lidar_min(scan: Scan, robot: Robot) -> float:
     """Return the horizontal distance from base_link to the nearest scan point, m in [0, 4].
 
-    Points inside the footprint are the rover's own body and do not count; 4.0 when nothing is seen.
+    Points inside the footprint are the rover's own body and do not count, unless they are too close
+    to be measured (-Inf): those may lie anywhere up to range_min and are nearest there. 4.0 when
+    nothing is seen.
     """
     points = scan_points(scan, robot)
-    body = (np.abs(points[:, 0]) <= robot.half_length_m) & (
-        np.abs(points[:, 1]) <= robot.half_width_m
-    )
+    hit, _ = scan.hits(robot)
+    body = robot.covers(points[:, 0], points[:, 1]) & ~scan.too_close[hit]
     distance = np.hypot(points[~body, 0], points[~body, 1])
     return float(min(LIDAR_MIN_CAP_M, distance.min(initial=LIDAR_MIN_CAP_M)))
 
@@ -33,31 +34,56 @@ def gap_heading(scan: Scan, robot: Robot) -> float:
     """Return the heading of the widest free gap divided by pi, in [-1, 1], left positive.
 
     A gap is a run of neighbouring beams that are free: nothing nearer than GAP_CLEARANCE_M, or than
-    0.9 of the farthest return when everything is near. +Inf is free (REP-117); NaN, zero and ranges
-    below the sensor's or the robot's limit are unknown and not free. Of equally wide gaps the one
-    nearest to straight ahead counts; 0 when all directions or none are free.
+    0.9 of the farthest return when everything is near. +Inf is free and -Inf is not (REP-117); NaN,
+    zero and ranges outside the sensor's limits or below the robot's are unknown and not free. In a
+    scan that closes to a ring, whatever its direction, the last beam is a neighbour of the first
+    one, and where beams overlap the nearer one counts. Of equally wide gaps the one nearest to
+    straight ahead counts, of two as near the right one; 0 when all directions or none are free.
     """
-    measured = scan.beyond_body(robot)
-    open_ended = scan.ranges_m == np.inf
+    hit, _ = scan.hits(robot)
+    measured = hit & scan.measured
     clearance = GAP_CLEARANCE_M
-    if measured.any() and not open_ended.any():
+    if measured.any() and not scan.endless.any():
         clearance = min(clearance, 0.9 * float(scan.ranges_m[measured].max()))
-    free = open_ended | (measured & (scan.ranges_m >= clearance))
+    free = scan.endless | (measured & (scan.ranges_m >= clearance))
+    step = abs(scan.angle_increment_rad)
+    if scan.closes:
+        turn = 2.0 * math.pi / step
+        free = _once_round(free, (hit | scan.too_close) & ~free, round(turn))
     if free.all() or not free.any():
         return 0.0
-    n, step = len(free), scan.angle_increment_rad
-    closed = abs(step) * n >= 2.0 * math.pi - 0.5 * abs(step)
+    n = len(free)
     # Rotating a full circle so that it starts on a blocked beam leaves no run split at the seam.
-    shift = int(np.argmin(free)) if closed else 0
+    shift = int(np.argmin(free)) if scan.closes else 0
     edges = np.diff(np.concatenate([[0], np.roll(free, -shift).astype(np.int8), [0]]))
-    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    centres = scan.angle_min_rad + step * (shift + (starts + ends - 1) / 2.0)
+    first, last = shift + np.flatnonzero(edges == 1), shift + np.flatnonzero(edges == -1) - 1.0
+    if scan.closes:
+        # Behind the seam come the beams of the next turn, which need not begin on a whole beam.
+        first, last = (np.where(i < n, i, i - n + turn) for i in (first, last))
+    centres = scan.angle_min_rad + scan.angle_increment_rad * (first + last) / 2.0
     rotation = robot.lidar.rotation
     directions = rotation[:2, :2] @ np.stack([np.cos(centres), np.sin(centres)])
     headings = np.arctan2(directions[1], directions[0])
-    widths = ends - starts
-    widest = headings[widths == widths.max()]
-    return float(widest[np.argmin(np.abs(widest))] / math.pi)
+    widths = last - first
+    widest = headings[widths > widths.max() - 0.5]
+    aside = np.abs(widest)
+    return float(widest[aside < aside.min() + 0.5 * step].min() / math.pi)
+
+
+def _once_round(
+    free: NDArray[np.bool_], blocked: NDArray[np.bool_], beams: int
+) -> NDArray[np.bool_]:
+    """Return which directions of one turn of so many beams are free, (at most `beams`,).
+
+    Beams of a further turn see the same directions again: one that sees something near is right,
+    one that says nothing does not count.
+    """
+    beams = max(1, beams)
+    if len(free) <= beams:
+        return free
+    index = np.arange(len(free)) % beams
+    seen_free, seen_blocked = (np.bincount(index, weights=w) > 0 for w in (free, blocked))
+    return seen_free & ~seen_blocked
 
 
 def raw_vector(

@@ -114,6 +114,10 @@ class Robot:
         """Mounting pose of the camera body: x forward, y left, z up; not the optical frame."""
         return Pose(*self.camera_pose)
 
+    def covers(self, x_m: NDArray[np.float64], y_m: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return where points in base_link, (n,) each, lie within the footprint."""
+        return (np.abs(x_m) <= self.half_length_m) & (np.abs(y_m) <= self.half_width_m)
+
 
 def load(params_file: str | Path) -> Robot:
     """Read the robot section of the shared parameter file.

@@ -45,11 +45,12 @@ from rclpy.utilities import remove_ros_args
 from . import contract as contract_module
 from . import parameters
 from . import robot as robot_module
+from .bev import Scan
 from .contract import Contract
 from .errors import ParameterError, SensorError, TractorError
 from .freshness import InputMonitor
 from .kinematics import Velocity
-from .messages import BASE_FRAME, stamp_ns
+from .messages import BASE_FRAME, scan_from_message, stamp_ns
 from .node_usage import parameter_files
 from .robot import Robot
 from .text import printable
@@ -309,6 +310,10 @@ class ManagedNode(SuiteNode, LifecycleNode):
             monitor.reject(str(error))
         self.warn(name, monitor.last_rejection)
         return None
+
+    def to_scan(self, message: Any) -> Scan:
+        """Convert a LaserScan, for `receive`; what it sees of the rover is not counted as seen."""
+        return scan_from_message(message, self.robot)
 
     def _mount(self, field: str, frame_id: str) -> None:
         """Take a sensor's pose from TF when its frame is not the one whose pose is in use."""

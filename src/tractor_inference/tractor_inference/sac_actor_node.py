@@ -205,7 +205,7 @@ class SacActorNode(ManagedNode):
             self._twist = twist
 
     def _on_scan(self, message: LaserScan) -> None:
-        scan = self.receive("scan", messages.scan_from_message, message, mounting="lidar_pose")
+        scan = self.receive("scan", self.to_scan, message, mounting="lidar_pose")
         if scan is not None:
             self._scan_features = (
                 proprio.lidar_min(scan, self.robot),

@@ -129,9 +129,9 @@ class Lidar:
         self._rng = rng
 
     def scan(self, body: BodyPose) -> Scan:
-        """Return one noisy scan; beams that see nothing or drop out are +Inf (REP-117).
+        """Return one noisy scan in the values of REP-117: -Inf is too close to be measured.
 
-        What is nearer than the sensor measures is -Inf.
+        Beams that drop out are +Inf, as RPLIDAR's driver sends them, like those that see nothing.
         """
         ranges_m = self._ranges(body, VISIBLE_GROUP)
         ranges_m += LIDAR_NOISE_M * self._rng.standard_normal(LIDAR_BEAMS)
