@@ -24,10 +24,11 @@ from numba import njit
 
 from tractor_inference import contract as contract_module
 from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevBuilder, BevParameters, DepthImage, Intrinsics, Scan, geometry
+from tractor_inference.bev import BevBuilder, BevParameters, DepthImage, Intrinsics, geometry
 from tractor_inference.bev_numba import NumbaKernel, _count_pixels, _mark_counted
 from tractor_inference.bev_opencv import OpenCvKernel
 from tractor_inference.paths import default_params_file
+from tractor_inference.scan import Scan
 
 HERE = Path(__file__).resolve().parent
 SIZES = {

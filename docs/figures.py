@@ -18,7 +18,8 @@ from tractor_calibration.report import draw_channels
 from tractor_inference import contract as contract_module
 from tractor_inference import paths, samples
 from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevBuilder, BevParameters, DepthImage, Intrinsics, Scan
+from tractor_inference.bev import BevBuilder, BevParameters, DepthImage, Intrinsics
+from tractor_inference.scan import Scan
 from tractor_sim.replay import read_recording
 
 IMAGES = Path(__file__).parent / "images"

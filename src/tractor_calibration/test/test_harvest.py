@@ -389,6 +389,25 @@ def test_topics_are_found(run, tmp_path, out, drive, contract, topics, options):
     assert result["bags"][0]["topics"] == {r: topics.get(r, TOPICS[r][0]) for r in TOPICS}
 
 
+@pytest.mark.parametrize(
+    ("topic", "usable"), [("/camera/depth/image_rect", True), ("/camera/depth/image_raw", False)]
+)
+def test_a_distorted_camera_is_harvested_where_its_image_is_rectified(
+    run, tmp_path, drive, topic, usable
+):
+    events = []
+    for role, at_ns, message in drive.events:
+        if role == "camera_info":
+            k = message.k
+            p = np.array([k[0], 0, k[2], 0, 0, k[4], k[5], 0, 0, 0, 1.0, 0])
+            message = dataclasses.replace(message, d=np.full(5, 0.1), p=p)
+        events.append((role, at_ns, message))
+    bag = write_bag(tmp_path / "bag", events, topics={"depth": (topic, TOPICS["depth"][1])})
+    code, result = run(bag, "--depth-topic", topic)
+    assert (code == 0) == usable
+    assert usable or any("expected no distortion" in why for why in result["bags"][0]["refused"])
+
+
 def test_missing_and_ambiguous_topics_are_all_named_with_what_is_there(run, tmp_path, out, drive):
     events = [e for e in drive.events if e[0] not in ("camera_info", "command")]
     topics = {"scan": ("/front/scan", TOPICS["scan"][1]), "odom": ("/ekf", TOPICS["odom"][1])}

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from tractor_inference import contract as contracts
 from tractor_inference import messages, parameters, proprio
 from tractor_inference import robot as robots
-from tractor_inference.bev import Scan
 from tractor_inference.contract import ACTION_SIZE, Contract
 from tractor_inference.errors import ParameterError, SensorError
 from tractor_inference.freshness import InputMonitor
@@ -30,6 +29,7 @@ from tractor_inference.parameters import param
 from tractor_inference.robot import Robot
 from tractor_inference.sampler import SamplerParameters
 from tractor_inference.samples import Sample, sample_problems
+from tractor_inference.scan import Scan
 
 T = TypeVar("T")
 

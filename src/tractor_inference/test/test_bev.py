@@ -23,12 +23,12 @@ from tractor_inference.bev import (
     DepthImage,
     Intrinsics,
     Motion,
-    Scan,
     ScanMotion,
 )
 from tractor_inference.errors import ParameterError
 from tractor_inference.messages import depth_from_message
 from tractor_inference.paths import default_params_file
+from tractor_inference.scan import Scan
 
 CONTRACT = contract_module.load(default_params_file())
 ROBOT = dataclasses.replace(
@@ -312,6 +312,14 @@ def test_any_sensor_mounting_and_limits_match_the_oracle(data):
         grid = BevBuilder(contract, robot, limits, kernel).build(scan, depth, motion)
         assert not np.isnan(grid).any()
         assert_matches_oracle(grid, scan, depth, robot, limits, contract, motion)
+
+
+def test_a_scan_of_other_beams_each_turn_is_followed_in_the_same_frame(kernel):
+    builder = BevBuilder(CONTRACT, ROBOT, LIMITS, kernel)
+    for beams, step in ((456, 2 * math.pi / 455), (451, 2 * math.pi / 450), (451, -0.0139)):
+        scan = Scan(np.linspace(0.5, 1.9, beams, dtype=np.float32), 0.1, step, 0.02, 25.0)
+        grid = builder.build(scan, NO_DEPTH)
+        assert_matches_oracle(grid, scan, NO_DEPTH, ROBOT, LIMITS, CONTRACT)
 
 
 def test_changed_size_and_intrinsics_are_followed_in_the_same_frame(kernel):

@@ -147,6 +147,11 @@ def test_a_region_outside_of_the_image_is_refused(roi):
         image_size_from_message(info(roi=roi))
 
 
+def test_a_camera_info_without_a_size_is_refused():
+    with pytest.raises(SensorError, match=r"expected the size of the image .* found 0x0"):
+        image_size_from_message(info(0, 0))
+
+
 @pytest.mark.parametrize(
     "matrices",
     [

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tractor_inference import contract as contract_module
 from tractor_inference import robot as robot_module
-from tractor_inference.bev import Scan
 from tractor_inference.kinematics import Velocity, action_to_velocity, velocity_to_action
 from tractor_inference.paths import default_params_file
 from tractor_inference.proprio import gap_heading, lidar_min, raw_vector
+from tractor_inference.scan import Scan
 
 CONTRACT = contract_module.load(default_params_file())
 ROBOT = robot_module.load(default_params_file())

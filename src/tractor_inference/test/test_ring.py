@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tractor_inference import robot as robot_module
-from tractor_inference.bev import Scan
 from tractor_inference.paths import default_params_file
 from tractor_inference.proprio import gap_heading
+from tractor_inference.scan import Scan
 
 ROBOT = robot_module.load(default_params_file())
 NEAR_M, FAR_M = 0.8, 5.0

@@ -18,6 +18,7 @@ from .contract import Contract
 from .errors import ParameterError
 from .parameters import param
 from .robot import Pose, Robot
+from .scan import Scan
 
 KERNELS = ("numba", "opencv")
 
@@ -66,85 +67,6 @@ class BevParameters:
                     f"found {getattr(self, low)}"
                 )
         return found
-
-
-# Drivers of 360 degree LiDARs end up to three beams or a degree short of the circle (rplidar_ros,
-# velodyne_laserscan), or repeat the first beam (ldlidar, ydlidar). What coarse beams leave out is
-# no rounding but a hole, however few they are.
-SEAM_RAD, SEAM_BEAMS, SEAM_BEAMS_RAD = math.radians(5.0), 3.0, math.radians(15.0)
-
-
-def seam_tolerance_rad(increment_rad: float) -> float:
-    """Return by how much a scan of such beams may miss a full turn, or exceed it, and be one."""
-    step = abs(increment_rad)
-    return max(SEAM_RAD, 0.5 * step, min(SEAM_BEAMS * step, SEAM_BEAMS_RAD))
-
-
-@dataclasses.dataclass(frozen=True)
-class Scan:
-    """One planar scan in the LiDAR's frame.
-
-    `ranges_m` is (n,) float32; beam i points to angle_min_rad + i * angle_increment_rad. As in
-    REP-117 a range is a measurement when range_min_m <= r <= range_max_m, -Inf means nearer than
-    range_min_m, +Inf nothing within range_max_m. NaN, zero (what many drivers send when nothing
-    came back) and any other number say nothing. Beam i was taken i * time_increment_s after the
-    first one.
-    """
-
-    ranges_m: NDArray[np.float32]
-    angle_min_rad: float
-    angle_increment_rad: float
-    range_min_m: float
-    range_max_m: float
-    time_increment_s: float = 0.0
-
-    @property
-    def angles_rad(self) -> NDArray[np.float64]:
-        """(n,) beam angles in the LiDAR's frame."""
-        return self.angle_min_rad + self.angle_increment_rad * np.arange(len(self.ranges_m))
-
-    @property
-    def measured(self) -> NDArray[np.bool_]:
-        """(n,) True where the beam hit something within the sensor's limits."""
-        r = self.ranges_m
-        return (r > 0.0) & (r >= self.range_min_m) & (r <= self.range_max_m)
-
-    @property
-    def too_close(self) -> NDArray[np.bool_]:
-        """(n,) True where the beam hit something nearer than range_min_m."""
-        return self.ranges_m == -np.inf
-
-    @property
-    def endless(self) -> NDArray[np.bool_]:
-        """(n,) True where the beam met nothing within range_max_m."""
-        return self.ranges_m == np.inf
-
-    @property
-    def closes(self) -> bool:
-        """True when the beams go round, so that the last one is a neighbour of the first."""
-        step = abs(self.angle_increment_rad)
-        return 2.0 * math.pi - step * len(self.ranges_m) <= seam_tolerance_rad(step)
-
-    def hits(self, robot: Robot) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Return which beams (n,) hit something beyond the rover's own body, and where.
-
-        The distances are float64 metres, one a hit. What is too close to be measured counts as
-        lying at range_min_m; with a range_min_m below robot.lidar_min_range_m it is the body.
-        """
-        hit = self.measured & (self.ranges_m >= robot.lidar_min_range_m)
-        if self.range_min_m >= robot.lidar_min_range_m:
-            hit |= self.too_close
-        distances = self.ranges_m[hit].astype(np.float64)
-        distances[distances == -np.inf] = self.range_min_m
-        return hit, distances
-
-    def seen_fraction(self, robot: Robot) -> float:
-        """Return the fraction of the beams that measured something else than the rover, or +Inf."""
-        hit, _ = self.hits(robot)
-        x, y, _ = scan_points(self, robot).T
-        seen = self.measured[hit] & ~robot.covers(x, y)
-        known = np.count_nonzero(seen) + np.count_nonzero(self.endless)
-        return known / max(1, len(self.ranges_m))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,10 +154,8 @@ def scan_points(scan: Scan, robot: Robot, motion: ScanMotion = HELD) -> NDArray[
     Args:
         motion: carries the points along; between the first and last beam it is interpolated.
     """
-    hit, ranges = scan.hits(robot)
-    angles = scan.angles_rad[hit]
-    flat = np.stack([ranges * np.cos(angles), ranges * np.sin(angles)])
-    x, y, z = robot.lidar.rotation[:, :2] @ flat + robot.lidar.position[:, None]
+    hit, _ = scan.hits(robot)
+    x, y, z = scan.points(robot)
     return np.stack([*moved(x, y, hit, motion), z], axis=1)
 
 

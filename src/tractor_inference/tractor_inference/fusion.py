@@ -13,21 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import messages
-from .bev import (
-    HELD,
-    KERNELS,
-    BevBuilder,
-    BevParameters,
-    DepthImage,
-    Intrinsics,
-    Scan,
-    ScanMotion,
-)
+from .bev import HELD, KERNELS, BevBuilder, BevParameters, DepthImage, Intrinsics, ScanMotion
 from .contract import Contract
 from .errors import SensorError
 from .odometry import OdometrySample, OdometryTrack
 from .parameters import param
 from .robot import Robot
+from .scan import Scan
 
 # A camera that sees the floor in front of a rover sees it nearer than this; depths beyond it, and
 # beyond depth_max_m, are of another unit when there are more of them than of others.
@@ -49,7 +41,7 @@ class BuilderParameters(BevParameters):
         "Age at which scan or depth is stale, s.", 0.30, minimum=0.05, maximum=5.0
     )
     min_valid_depth_fraction: float = param(
-        "Depth images with fewer valid pixels are rejected.",
+        "Depth images of which fewer pixels hold a depth of at least depth_min_m are rejected.",
         0.10, minimum=0.0, maximum=1.0, live=True,
     )  # fmt: skip
 

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bev import Intrinsics, Scan, seam_tolerance_rad
+from .bev import Intrinsics
 from .contract import Contract
 from .errors import SensorError, raise_all
 from .odometry import OdometrySample
 from .robot import Robot
+from .scan import Scan, angle_problems, ensure_usable
 
 BASE_FRAME = "base_link"
 BEV_ENCODING = "32FC2"
@@ -40,12 +41,6 @@ OTHER_REMEDY = "this is no depth image; subscribe to the camera's depth topic"
 SCAN_GEOMETRY = (
     "angle_min", "angle_max", "angle_increment", "time_increment", "range_min", "range_max",
 )  # fmt: skip
-# A scan of which less is known than this comes from a covered or failing sensor.
-MIN_SEEN_BEAMS = 0.10
-# Drivers are off by up to two beams between what they say and what they send.
-LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE = 3.0, 0.01
-# A planar LiDAR on the ground does not see this far in half of its beams.
-MAX_TYPICAL_RANGE_M = 100.0
 
 
 def stamp_ns(stamp: Any) -> int:
@@ -65,9 +60,8 @@ def scan_from_message(message: Any, robot: Robot | None = None) -> Scan:
 
     Raises:
         SensorError: fields that are not finite or contradict each other, more than a turn, ranges
-            in another unit than metres, or a scan of which next to nothing is known: fewer than
-            MIN_SEEN_BEAMS of its beams measured something beyond the rover or are +Inf, which says
-            that the way is free (REP-117).
+            in another unit than metres, or a scan of which next to nothing is known; see
+            scan.ensure_usable. +Inf says that the way is free (REP-117).
     """
     problems = []
     names = (
@@ -93,7 +87,9 @@ def scan_from_message(message: Any, robot: Robot | None = None) -> Scan:
     if not ranges.size:
         problems.append("ranges: expected at least one beam, found none")
     if not problems:
-        problems += _angle_problems(message, ranges.size)
+        problems += angle_problems(
+            message.angle_min, message.angle_max, message.angle_increment, ranges.size
+        )
     _ensure("scan", problems)
     scan = Scan(
         ranges,
@@ -103,54 +99,8 @@ def scan_from_message(message: Any, robot: Robot | None = None) -> Scan:
         message.range_max,
         message.time_increment,
     )
-    measured = ranges[scan.measured]
-    if np.count_nonzero(measured > MAX_TYPICAL_RANGE_M) > 0.5 * max(1, measured.size):
-        raise SensorError(
-            f"scan: expected ranges in metres (REP-103), found {np.median(measured):g} in the "
-            f"median; divide by 1000 in the driver if they are millimetres"
-        )
-    _ensure_seen(scan, robot)
+    ensure_usable(scan, robot)
     return scan
-
-
-def _angle_problems(message: Any, beams: int) -> list[str]:
-    """Return how a scan's finite angles contradict each other or its number of beams."""
-    step, swept = message.angle_increment, message.angle_max - message.angle_min
-    tolerance = seam_tolerance_rad(step)
-    if abs(step) * (beams - 1) > 2.0 * math.pi + tolerance:
-        return [
-            f"angle_increment: expected radians and at most one turn in all, found {beams} beams "
-            f"of {step:g}, {abs(step) * beams / (2.0 * math.pi):.1f} turns; "
-            "convert to radians in the driver if these are degrees"
-        ]
-    if swept * step < 0.0 and abs(swept) > tolerance:
-        return [
-            f"angle_increment: expected the sign of angle_max - angle_min, found {step:g} from "
-            f"{message.angle_min:g} to {message.angle_max:g}; correct it in the driver"
-        ]
-    said = swept / step + 1.0
-    if abs(said - beams) > max(LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE * beams):
-        return [
-            f"ranges: expected as many as angle_min, angle_max and angle_increment say, "
-            f"found {beams} in place of {said:.0f}; correct the angles in the driver"
-        ]
-    return []
-
-
-def _ensure_seen(scan: Scan, robot: Robot | None) -> None:
-    known = scan.measured | scan.endless
-    beams = len(known)
-    seen = np.count_nonzero(known) / beams if robot is None else scan.seen_fraction(robot)
-    if seen >= MIN_SEEN_BEAMS:
-        return
-    close, silent = (np.count_nonzero(m) for m in (scan.too_close, ~(known | scan.too_close)))
-    raise SensorError(
-        f"scan: expected at least {MIN_SEEN_BEAMS:.0%} of the beams to see beyond the rover, "
-        f"found {f'{seen:.1%}' if seen else 'none'} in {beams} beams ({silent} without a range in "
-        f"{scan.range_min_m:g}..{scan.range_max_m:g} m, {close} too close to measure, "
-        f"{beams - silent - close - round(seen * beams)} on the rover itself); "
-        "is the sensor covered?"
-    )
 
 
 def is_rectified(topic: str) -> bool | None:
@@ -214,8 +164,13 @@ def image_size_from_message(message: Any) -> tuple[int, int]:
     That of its region of interest, binned; all zeros is the whole image (sensor_msgs/CameraInfo).
 
     Raises:
-        SensorError: the region of interest is not within the image.
+        SensorError: there is no size, or the region of interest is not within the image.
     """
+    if not (message.width and message.height):
+        raise SensorError(
+            f"camera_info: expected the size of the image in width and height, "
+            f"found {message.width}x{message.height}"
+        )
     left, top, width, height = _region(message)
     across, down = _binning(message)
     if not (0 < width <= message.width - left and 0 < height <= message.height - top):

@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .bev import Scan, scan_points
+from .bev import scan_points
 from .robot import Robot
+from .scan import Scan
 
 LIDAR_MIN_CAP_M = 4.0
 # A direction is free when nothing is nearer than this. Part of the meaning of `gap_heading`, so not

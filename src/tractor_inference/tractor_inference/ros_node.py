@@ -45,7 +45,6 @@ from rclpy.utilities import remove_ros_args
 from . import contract as contract_module
 from . import parameters
 from . import robot as robot_module
-from .bev import Scan
 from .contract import Contract
 from .errors import ParameterError, SensorError, TractorError
 from .freshness import InputMonitor
@@ -53,6 +52,7 @@ from .kinematics import Velocity
 from .messages import BASE_FRAME, scan_from_message, stamp_ns
 from .node_usage import parameter_files
 from .robot import Robot
+from .scan import Scan
 from .text import printable
 
 T = TypeVar("T")

@@ -13,10 +13,10 @@ from tractor_inference.bev import (
     DepthImage,
     Intrinsics,
     Motion,
-    Scan,
     ScanMotion,
 )
 from tractor_inference.odometry import OdometrySample, OdometryTrack
+from tractor_inference.scan import Scan
 from tractor_sim.simulation import Simulation
 from tractor_sim.world import SolidTable
 

@@ -14,7 +14,8 @@ from bev_oracle import oracle, problem
 from tractor_inference import contract as contract_module
 from tractor_inference import messages
 from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevParameters, DepthImage, Scan, ScanMotion
+from tractor_inference.bev import BevParameters, DepthImage, ScanMotion
+from tractor_inference.scan import Scan
 from tractor_sim.replay import read_recording
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]

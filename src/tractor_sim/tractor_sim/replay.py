@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference.bev import DepthImage, Intrinsics, Scan
+from tractor_inference.bev import DepthImage, Intrinsics
 from tractor_inference.errors import SensorError, TractorError, raise_all
+from tractor_inference.scan import Scan
 
 DEPTH_PERIOD_S = 1.0 / 30.0
 # A scan without a stamp lasts as long as one turn of the LiDAR.

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference.bev import DepthImage, Intrinsics, Scan, pixel_rays
+from tractor_inference.bev import DepthImage, Intrinsics, pixel_rays
 from tractor_inference.errors import TractorError
 from tractor_inference.robot import Pose, Robot
+from tractor_inference.scan import Scan
 
 from .world import BLOCKING_GROUP, VISIBLE_GROUP, World, mjcf
 

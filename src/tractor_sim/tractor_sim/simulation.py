@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tractor_inference.bev import DepthImage, Scan
+from tractor_inference.bev import DepthImage
 from tractor_inference.robot import Robot
+from tractor_inference.scan import Scan
 
 from .rover import Odometry, Rover
 from .sensors import BodyPose, DepthCamera, Lidar, RayCaster
