@@ -719,6 +719,19 @@ def test_a_middleware_that_does_not_let_go_cannot_keep_a_node_alive(ros_graph, m
     assert "Timeout" in guard.output() and "destroy_node" in guard.output()
 
 
+def test_many_signals_at_once_end_a_node(ros_graph):
+    """As of Ctrl-C in a terminal, of ros2 launch and of the end of the launch, within a moment."""
+    from geometry_msgs.msg import Twist
+
+    for _ in range(5):
+        guard = ros_graph.start("tractor_inference.cmd_guard_node")
+        commands = ros_graph.collect(Twist, "cmd_vel")
+        ros_graph.until(lambda: commands)  # noqa: B023
+        for _ in range(5000):
+            guard.process.send_signal(signal.SIGINT)
+        assert guard.stop() == 0
+
+
 def test_a_node_that_hangs_while_it_publishes_ends_when_asked(ros_graph, monkeypatch):
     monkeypatch.setenv("STUCK_IN", "publish")
     guard = ros_graph.start("stuck_guard_node", node="cmd_guard")

@@ -493,21 +493,23 @@ def steady_s() -> float:
 def _end_on_signals() -> None:
     """Let SIGINT and SIGTERM end the loop, and the process where the loop hangs.
 
-    Python runs a handler only between its own instructions: a main thread that waits in C, as for a
-    lock in shared memory whose owner was killed, never comes to it. The byte of the wake-up
-    descriptor is written at once, whatever the main thread does.
+    A thread hears of them by the wake-up descriptor, which is written at once, whatever the main
+    thread does. A handler would run in the main thread, only between instructions of Python: never
+    where that waits in C, as for a lock in shared memory whose owner was killed; and a second
+    signal would interrupt it, so that it waits for the lock of ENDING that it holds itself.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ENDING.set())
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
 
-    def limit() -> None:
+    def end() -> None:
         os.read(awake, 1)
         faulthandler.dump_traceback_later(EXIT_LIMIT_S + CLOSE_LIMIT_S, exit=True)
+        ENDING.set()
 
-    threading.Thread(target=limit, name="end on signals", daemon=True).start()
+    threading.Thread(target=end, name="end on signals", daemon=True).start()
 
 
 def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
@@ -572,4 +574,7 @@ def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
             node.destroy_node()
         rclpy.try_shutdown()
         faulthandler.cancel_dump_traceback_later()
+        # One that comes so late would make an orderly end look like another.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return 0
