@@ -34,7 +34,8 @@ fi
 # The checkout that this script is in; an installed copy relies on a sourced workspace.
 root=$(cd "$(dirname "$(readlink -f "$0")")/../../.." && pwd)
 if [ -x "$root/.venv/bin/python" ]; then
-  exec "$root/.venv/bin/python" -m tractor_calibration "${command[@]}" "$@"
+  # Of the sourced workspace, which may be another checkout's, would come before its own code.
+  exec env -u PYTHONPATH "$root/.venv/bin/python" -m tractor_calibration "${command[@]}" "$@"
 fi
 command -v ros2 >/dev/null ||
   fail "expected $root/.venv or a sourced ROS 2 workspace, found neither; run: make setup"

@@ -45,4 +45,24 @@ command -v ros2 >/dev/null ||
   fail "expected ROS 2 Jazzy with ros2 launch, found no ros2 command" \
     "on the rover: install apt ROS 2 Jazzy, then run: make build" \
     "on a PC without ROS, the whole loop in simulation: make demo"
+
+# Another checkout's workspace may be sourced: what drives must be what this script is of.
+prefix=
+IFS=: read -ra prefixes <<<"${AMENT_PREFIX_PATH:-}"
+for candidate in "${prefixes[@]}"; do
+  if [ -d "$candidate/share/tractor_bringup" ]; then prefix=$candidate; break; fi
+done
+[ -n "$prefix" ] || fail "expected a built workspace, found none; run in $root: make build"
+is_of_checkout() {
+  local package=$prefix/share/tractor_bringup line
+  if [ "$package/package.xml" -ef "$root/src/tractor_bringup/package.xml" ]; then return 0; fi
+  while read -r line; do  # of a build that copied: where from
+    if [ "$line" -ef "$root" ] || [ "$prefix/$line" -ef "$root" ]; then return 0; fi
+  done < <(cat "$package/checkout.txt" 2>/dev/null)
+  return 1
+}
+if [ -f "$root/src/tractor_bringup/package.xml" ] && ! is_of_checkout; then
+  fail "expected the workspace of $root, found that in $prefix sourced" \
+    "run in $root: make build"
+fi
 exec ros2 launch tractor_bringup sac_rover.launch.py "$@"

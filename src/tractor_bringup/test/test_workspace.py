@@ -32,6 +32,7 @@ def colcon(*arguments, cwd):
 
 def copy_of(repository, folder):
     """Copy what colcon and make need, links as links."""
+    folder.mkdir(exist_ok=True)
     for name in ("src", "launch", "config", "requirements"):
         shutil.copytree(repository / name, folder / name, symlinks=True)
     shutil.copy(repository / "Makefile", folder)
@@ -164,3 +165,48 @@ def test_convert_script_hands_on_the_exit_code(repository, tmp_path):
     missing = run(script, "missing.onnx", cwd=tmp_path)
     assert missing.returncode not in (0, 1)
     assert "missing.onnx" in missing.stderr
+
+
+@pytest.fixture
+def ros2(tmp_path):
+    """A ros2 command that says what it is asked, and a function that runs a script with it."""
+    command = tmp_path / "bin" / "ros2"
+    command.parent.mkdir()
+    command.write_text('#!/bin/sh\necho "ros2 $@"\n')
+    command.chmod(0o755)
+
+    def start(checkout, *prefixes):
+        path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+        prefixes = os.pathsep.join(map(str, prefixes))
+        script = checkout / "src/tractor_bringup/scripts/start_sac_rover.sh"
+        return run(script, "sim:=true", cwd=checkout, PATH=path, AMENT_PREFIX_PATH=prefixes)
+
+    return start
+
+
+def test_start_script_asks_for_a_build(repository, tmp_path, ros2):
+    copy = copy_of(repository, tmp_path / "rover")
+    done = ros2(copy, "/nowhere")
+    assert done.returncode == 2
+    assert f"expected a built workspace, found none; run in {copy}: make build" in done.stderr
+
+
+@pytest.mark.parametrize("record", ["linked", "copied", "moved"])
+def test_start_script_drives_with_its_own_checkout_only(repository, tmp_path, ros2, record):
+    copy, other = (copy_of(repository, tmp_path / name) for name in ("rover", "other"))
+    prefix = copy / "install" / "tractor_bringup"
+    share = prefix / "share" / "tractor_bringup"
+    share.mkdir(parents=True)
+    if record == "linked":
+        (share / "package.xml").symlink_to(copy / "src/tractor_bringup/package.xml")
+    else:
+        shutil.copy(copy / "src/tractor_bringup/package.xml", share)
+        where = copy if record == "copied" else "/was/here/before"
+        (share / "checkout.txt").write_text(f"{where}\n../..\n")
+    assert (
+        ros2(copy, prefix).stdout == "ros2 launch tractor_bringup sac_rover.launch.py sim:=true\n"
+    )
+    done = ros2(other, prefix)
+    assert done.returncode == 2
+    assert f"expected the workspace of {other}, found that in {prefix} sourced" in done.stderr
+    assert f"run in {other}: make build" in done.stderr
