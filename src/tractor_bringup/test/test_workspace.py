@@ -71,6 +71,98 @@ def test_setup_asks_for_apt_ros_on_aarch64(repository, tmp_path):
     assert not (copy / ".venv").exists()
 
 
+# Stands in for an interpreter and for the one of the .venv that it makes.
+PYTHON = """#!/bin/bash
+case "$*" in
+  --version) echo Python 3.12.0 ;;
+  *"-m venv"*)
+    [ -z "$NO_VENV" ] || exit 1
+    mkdir -p .venv/bin .venv/site
+    cp "$0" .venv/bin/python ;;
+  *"-m pip"*) exit "${PIP:-0}" ;;
+  *sysconfig*) echo .venv/site ;;
+  *version_info*) echo python3.12-venv ;;
+esac
+"""
+
+
+@pytest.fixture
+def set_up(repository, tmp_path):
+    """Run make setup in a copy of the checkout with an interpreter that does as it is told."""
+    python = tmp_path / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+
+    def start(folder="rover", **environment):
+        if not (tmp_path / folder).exists():
+            copy_of(repository, tmp_path / folder)
+        command = ("make", "setup", f"PYTHON={python}", "ROS=/nowhere")
+        return run(*command, cwd=tmp_path / folder, **environment), tmp_path / folder
+
+    return start
+
+
+@pytest.mark.parametrize("folder", ["rover", "my rover", "it's \u00fc", 'a$b"c', "a#b;c&(d"])
+def test_setup_works_whatever_the_folder_is_called(set_up, folder):
+    done, copy = set_up(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    packages = (copy / ".venv/site/tractor.pth").read_text().splitlines()
+    assert packages == [str(copy / "src" / name) for name in PACKAGES]
+    assert [file.name for file in (copy / ".venv").glob("[ru]*")] == ["ready-ros-wheels"]
+    assert set_up(folder)[0].stdout == "setup: .venv is ready\n"
+
+
+def test_setup_refuses_a_path_that_would_be_two(set_up):
+    done, copy = set_up("a:b")
+    assert done.returncode != 0
+    assert "expected a path without :" in done.stderr and str(copy) in done.stderr
+
+
+def test_setup_says_how_to_get_venv_and_starts_anew(set_up):
+    done, copy = set_up(NO_VENV="1")
+    assert done.returncode != 0
+    assert "sudo apt install python3.12-venv" in done.stderr
+    (copy / ".venv" / "half a package").touch()
+    assert set_up()[0].returncode == 0
+    assert not (copy / ".venv" / "half a package").exists()
+
+
+def test_setup_says_what_pip_needs_and_starts_anew(set_up):
+    done, copy = set_up(PIP="1")
+    assert done.returncode != 0
+    for text in ("pip could not install", "MB are free here", "run make setup again"):
+        assert text in done.stderr
+    assert not list((copy / ".venv").glob("ready-*"))
+    assert set_up()[0].returncode == 0
+
+
+def test_setup_that_was_interrupted_while_it_updates_starts_anew(set_up):
+    _, copy = set_up()
+    old = copy / ".venv" / "ready-ros-wheels"
+    os.utime(old, (0, 0))
+    assert set_up(PIP="1")[0].returncode != 0
+    assert not old.exists()
+    assert set_up()[0].returncode == 0
+
+
+def test_setup_keeps_away_from_a_venv_that_is_not_its_own(set_up):
+    _, copy = set_up()
+    (copy / ".venv" / "ready-ros-wheels").unlink()
+    done, _ = set_up()
+    assert done.returncode != 0
+    assert "expected no .venv, or one that make setup made, found another" in done.stderr
+    assert (copy / ".venv" / "site" / "tractor.pth").exists()
+
+
+@pytest.mark.parametrize("folder", ["my rover", "a$b", "a;b", 'a"b'])
+def test_build_refuses_by_name_where_colcon_cannot(set_up, folder):
+    _, copy = set_up(folder)
+    done = run("make", "build", "ROS=/nowhere", cwd=copy)
+    assert done.returncode != 0
+    assert "colcon cannot build where the path holds a space" in done.stderr
+    assert f"found {copy}" in done.stderr
+
+
 def test_clean_keeps_samples_and_models(repository, tmp_path):
     copy = copy_of(repository, tmp_path)
     kept = [copy / "calibration_data" / "calib_1.npz", copy / "models" / "actor.rknn"]
@@ -122,6 +214,59 @@ def test_colcon_build_installs_commands_launch_files_and_parameters(repository, 
         "harvest", "doctor", "models",
         "start_sac_rover.sh", "convert_onnx_to_rknn.sh",
     }  # fmt: skip
+
+
+# The .venv of the tests is in a checkout too, which is not the one that is meant.
+ASK = """import sys; sys.prefix = "/usr"
+from tractor_inference import paths; print(paths.default_params_file())"""
+
+
+def sourced(copy, command):
+    """Run a command with the workspace sourced, apart from the environment of this process."""
+    program = f"source install/setup.bash && {command}"
+    return subprocess.run(
+        ["bash", "-c", program], cwd=copy, env={"PATH": os.environ["PATH"]},
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_make_build_links_also_over_copies_and_after_a_move(repository, tmp_path):
+    copy = copy_of(repository, tmp_path / "first")
+    (copy / ".venv").symlink_to(Path(sys.prefix))
+    pretend = ("make", "build", "ROS=/nowhere", f"ready={copy}/Makefile")
+
+    def counts(copy):
+        """Whether an edit of the checkout's file, and of no other, is what is read."""
+        params = copy / "config" / "sac_rover.yaml"
+        params.write_text(f"# edited\n{params.read_text()}")
+        answer = sourced(copy, f"{sys.executable} -c '{ASK}'")
+        assert answer.stdout == f"{params}\n", answer.stderr
+        installed = copy / "install/tractor_bringup/share/tractor_bringup"
+        return (installed / "config/sac_rover.yaml").samefile(params)
+
+    assert colcon("build", "--base-paths", "src", cwd=copy).returncode == 0
+    edited = copy / "config" / "sac_rover.yaml"
+    text = edited.read_text()
+    edited.write_text(text.replace("max_linear_speed: 0.18", "max_linear_speed: 0.05"))
+    refused = sourced(copy, f"{sys.executable} -c '{ASK}'")
+    assert "robot.max_linear_speed of /**: 0.05 and 0.18" in refused.stderr
+    assert f"run make build in {copy}" in refused.stderr
+    shutil.rmtree(copy / "build")  # then colcon alone would leave the copies as they are
+    for _ in range(2):
+        done = run(*pretend, cwd=copy)
+        assert done.returncode == 0, done.stderr
+        assert counts(copy)
+    (copy / "launch" / "sim.launch.py").rename(copy / "launch" / "other.launch.py")
+    assert run(*pretend, cwd=copy).returncode == 0
+    launch = copy / "install/tractor_bringup/share/tractor_bringup/launch"
+    assert {file.name for file in launch.iterdir()} == {
+        file.name for file in (copy / "launch").iterdir()
+    }
+    moved = copy.rename(tmp_path / "second")
+    done = run(*pretend[:-1], f"ready={moved}/Makefile", cwd=moved)
+    assert done.returncode == 0, done.stderr
+    assert counts(moved)
 
 
 @pytest.mark.slow
