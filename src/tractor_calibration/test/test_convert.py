@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 from folders import snapshot
 
-from tractor_calibration import conversion, ladder
+from tractor_calibration import conversion, dataset, ladder
 from tractor_calibration.parameters import TARGETS, ConvertParameters, Request
 from tractor_inference import manifest, probes, samples
 from tractor_inference.backends import open_backend
@@ -253,6 +255,12 @@ CHILDREN = {
         "it said no",
         "toolkit",
     ),
+    "no room": (
+        "import sys; open(sys.argv[1] + '/result.json', 'w').write("
+        '\'{"error": "/there: expected room on the disk", "files": true}\')',
+        "/there: expected room on the disk",
+        "files",
+    ),
     "no model": (
         "import sys, json; json.dump({'builds': {'fp16': {'seconds': 1, 'infer_ms': 1, "
         "'layers': [], 'no_layers': ''}}, 'toolkit': '2', 'python': '3'}, "
@@ -479,6 +487,56 @@ def test_a_full_disk_at_the_end(models, contract, calibration_dir, monkeypatch):
     assert failed.value.stage == "files"
     assert snapshot(models) == before
     assert snapshot(calibration_dir) == samples_before
+
+
+@pytest.mark.parametrize("source", ["import os; os.abort()", "1 / 0"])
+def test_a_toolkit_that_fails_where_the_disk_is_full(models, contract, monkeypatch, source):
+    """The toolkit's own words say nothing of a full disk; the code and the folder do."""
+    before = snapshot(models)
+    usage = shutil.disk_usage(models)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    command = [sys.executable, "-c", source]
+    with pytest.raises(conversion.StageError, match=r"found 0\.1 MB free") as failed:
+        conversion.convert(request(models, contract), command)
+    assert failed.value.stage == "files"
+    assert str(failed.value).startswith(f"{models}: expected room")
+    assert snapshot(models) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [(errno.ENOSPC, "room on the disk"), (errno.EROFS, "written"), (errno.EACCES, "permission")],
+)
+def test_a_copy_for_readers_that_cannot_be_written_is_a_note(
+    models, contract, calibration_dir, monkeypatch, number, cause
+):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(dataset, "publish", refuse)
+    result = conversion.convert(request(models, contract, calibration_dir), answering())
+    assert "rknn_dataset" not in result
+    (note,) = (note for note in result["notes"] if note.startswith("rknn_dataset was not written"))
+    assert cause in note and str(calibration_dir / "rknn_dataset") in note
+    assert (models / "remote_trained.rknn").is_file()
+
+
+def test_a_page_that_cannot_be_written_hides_no_verdict(
+    models, contract, calibration_dir, monkeypatch
+):
+    original = tempfile.mkstemp
+
+    def full(suffix=None, **options):
+        if suffix == ".report.html":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(suffix=suffix, **options)
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    wrong = answering("actions[:, 0] += 0.3 * (name != 'fp16')")
+    with pytest.raises(conversion.StageError, match="pictures were not written") as failed:
+        conversion.convert(request(models, contract, calibration_dir), wrong)
+    assert failed.value.stage == "gate"
+    assert "report" not in failed.value.details
 
 
 def test_a_file_of_the_user_in_rknn_dataset_is_found_before_the_build(

@@ -64,16 +64,13 @@ def test_a_failed_write_leaves_the_old_dataset(tmp_path, contract, frame_maker, 
     assert {path.name for path in tmp_path.iterdir()} == {"rknn_dataset"}
 
 
-def test_a_folder_that_cannot_take_the_dataset_is_refused_with_all_reasons(tmp_path, monkeypatch):
+def test_what_must_not_be_replaced_is_refused_by_name(tmp_path):
     dataset.check_destination(tmp_path / "absent")
     dataset.check_destination(tmp_path)
     (tmp_path / "rknn_dataset").mkdir()
     (tmp_path / "rknn_dataset" / "thesis.txt").write_text("mine")
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
-    with pytest.raises(SampleError) as refused:
+    with pytest.raises(SampleError, match=r"thesis\.txt"):
         dataset.check_destination(tmp_path)
-    for text in ("thesis.txt", f"{tmp_path}: expected a folder that can be written"):
-        assert text in str(refused.value)
     (tmp_path / "rknn_dataset" / "thesis.txt").unlink()
     (tmp_path / "rknn_dataset").rmdir()
     (tmp_path / "rknn_dataset").symlink_to(tmp_path)

@@ -283,7 +283,8 @@ def test_a_disk_that_cannot_be_written(run, versioned, monkeypatch, call):
     code, _, log = run("promote", "1")
     monkeypatch.undo()
     assert code == 7
-    assert "the models folder cannot be used: [Errno 30] Read-only file system" in log
+    expected = f"the models folder cannot be used: {versioned}: expected a disk that can be written"
+    assert expected in log and "(Read-only file system); mount it" in log
     assert snapshot(versioned) == before
 
 

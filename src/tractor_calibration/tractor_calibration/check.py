@@ -42,6 +42,7 @@ from tractor_inference.command import (
 )
 from tractor_inference.errors import ParameterError, SampleError
 from tractor_inference.files import replace_file
+from tractor_inference.system_error import explain
 from tractor_inference.text import printable
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def quarantine(folder: Path, unusable: dict[Path, str]) -> tuple[dict[str, str],
                 try:
                     moved[file.name] = _move(file, reason, place)
                 except OSError as error:
-                    failed.append(f"{printable(file.name)}: not moved ({error.strerror})")
+                    failed.append(f"not moved: {explain(error, file)}")
     finally:
         os.close(place)
     return moved, failed
@@ -227,7 +228,7 @@ def _check(
         try:
             result["quarantined"], problems = quarantine(args.folder, found.unusable)
         except OSError as error:
-            problems.append(f"nothing was moved: {error}")
+            problems.append(f"nothing was moved: {explain(error, args.folder)}")
     if args.html is not None:
         from . import check_report
 
@@ -235,7 +236,7 @@ def _check(
             replace_file(args.html, check_report.render(result, found))
             result["html"] = str(args.html)
         except OSError as error:
-            problems.append(f"{args.html}: the report cannot be written ({error})")
+            problems.append(f"the report cannot be written: {explain(error, args.html)}")
     if problems:
         return result, FILES, problems
     if not found.files:

@@ -15,6 +15,8 @@ from typing import Any
 
 from tractor_inference import onnx_model
 from tractor_inference.errors import ModelError, TractorError
+from tractor_inference.files import replace_file
+from tractor_inference.system_error import explain, is_about_writing
 
 from . import dataset, ladder, promotion, record, report, split, toolkit_child, validation
 from .parameters import Request
@@ -29,7 +31,10 @@ _STAGE_OF: dict[type[Exception], str] = {
     toolkit_child.ToolkitDied: "died",
     toolkit_child.ToolkitTooSlow: "slow",
     toolkit_child.ToolkitTooLarge: "large",
+    toolkit_child.NoRoomError: "files",
 }
+# What the system refuses in these is about a file that is read.
+_READING = ("onnx", "samples")
 
 
 class StageError(TractorError):
@@ -46,9 +51,10 @@ class StageError(TractorError):
 
 
 class _Stopwatch:
-    """Times the stages and turns their errors into StageErrors."""
+    """Times the stages and turns their errors into StageErrors; `folder` is that of the output."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
@@ -58,8 +64,11 @@ class _Stopwatch:
             yield
         except StageError:
             raise
-        except (TractorError, OSError) as error:
+        except TractorError as error:
             raise StageError(_STAGE_OF.get(type(error), name), str(error)) from error
+        except OSError as error:
+            stage = name if name in _READING and not is_about_writing(error) else "files"
+            raise StageError(stage, explain(error, self._folder)) from error
         finally:
             elapsed = time.perf_counter() - started
             self.seconds[name] = round(self.seconds.get(name, 0.0) + elapsed, 3)
@@ -78,7 +87,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
     Raises:
         StageError: a stage failed; the models folder is as it was before.
     """
-    watch = _Stopwatch()
+    watch = _Stopwatch(request.output.parent)
     params, contract = request.parameters, request.contract
     with watch.stage("onnx"):
         facts = onnx_model.inspect(request.onnx, contract)
@@ -101,7 +110,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             job = toolkit_child.Job(
                 facts.data, params.target, contract, frames.validation, reference, chosen.samples
             )
-            run = _runner(work, request.output.stem, command)
+            run = _runner(work, _prefix(request), command)
             climbed = ladder.climb(job, params.calibration_frames, params, run)
         built = record.Built(request, facts, frames, chosen, reference, climbed)
         with watch.stage("gate"):
@@ -116,7 +125,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             os.replace(picked.proved.build.file, staged)
             record.write_manifest(built, picked, result, staged, created)
             page = work / f"{request.output.stem}.report.html"
-            page.write_text(_page(built, picked, result), encoding="utf-8")
+            replace_file(page, _page(built, picked, result))
             stamp = created.strftime("%Y%m%dT%H%M%SZ")
             change, kept = promotion.publish([staged.with_suffix(".json"), page, staged], stamp)
     result |= {"version": change.version, "kept": kept}
@@ -125,19 +134,22 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
         try:
             written = dataset.publish(chosen.samples, contract, request.calibration_dir)
             result["rknn_dataset"] = str(written)
-        except (TractorError, OSError) as error:
+        except TractorError as error:
             result["notes"].append(f"rknn_dataset was not written: {error}")
+        except OSError as error:
+            reason = explain(error, request.calibration_dir / dataset.FOLDER)
+            result["notes"].append(f"rknn_dataset was not written: {reason}")
     return result
 
 
-def _runner(work: Path, stem: str, command: Sequence[str]) -> ladder.Run:
+def _runner(work: Path, prefix: str, command: Sequence[str]) -> ladder.Run:
     """Return what runs a job in a folder of its own; its log survives a failure, outside of it."""
     folders = (work / f"build_{number}" for number in itertools.count())
 
     def run(job: toolkit_child.Job, limits: toolkit_child.Limits) -> toolkit_child.Outcome:
         folder = next(folders)
         folder.mkdir()
-        handle, name = tempfile.mkstemp(prefix=f"convert_{stem}_", suffix=".log")
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".log")
         os.close(handle)
         output = Path(name)
         try:
@@ -208,13 +220,23 @@ def _refused(
     first, *rest = str(error).split("\n")
     result["model"] = "none: not promoted"
     result["notes"] = [f"NOT PROMOTED: {first.rstrip(':')}", *result["notes"]]
-    prefix = f"convert_{built.request.output.stem}_"
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".report.html")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(_page(built, picked, result))
+    details = {"validation": result["validation"], "notes": result["notes"]}
+    name = Path(tempfile.gettempdir(), f"convert_{built.request.output.stem}.report.html")
+    try:
+        handle, text = tempfile.mkstemp(prefix=_prefix(built.request), suffix=".report.html")
+        os.close(handle)
+        name = Path(text)
+        replace_file(name, _page(built, picked, result))
+        details["report"] = str(name)
+        page = f"figures and pictures: {name}"
+    except OSError as problem:  # the verdict stands without its page
+        page = f"figures and pictures were not written: {explain(problem, name)}"
     message = "\n".join(
-        [first, *rest, *(f"  - {note}" for note in result["notes"][1:]),
-         f"  - figures and pictures: {name}"]
-    )  # fmt: skip
-    details = {"validation": result["validation"], "notes": result["notes"], "report": name}
+        [first, *rest, *(f"  - {note}" for note in result["notes"][1:]), f"  - {page}"]
+    )
     return StageError(_STAGE_OF[type(error)], message, details)
+
+
+def _prefix(request: Request) -> str:
+    """Return how temporary files of a conversion begin; a long name would be too long with more."""
+    return f"convert_{request.output.stem[:40]}_"

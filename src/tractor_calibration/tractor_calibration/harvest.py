@@ -13,6 +13,7 @@ Nothing that is in the folder of the samples is changed, whatever happens.
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import random
@@ -37,6 +38,7 @@ from tractor_inference.coverage import CoverageSet, embedding
 from tractor_inference.errors import ParameterError, SampleError, TractorError, raise_all
 from tractor_inference.messages import stamp_ns
 from tractor_inference.samples import Sample
+from tractor_inference.system_error import explain
 
 from .bag_reader import Bag
 from .bag_storage import BagError, Message
@@ -247,8 +249,10 @@ def _harvest_bag(
         bag = Bag(path)
         result["losses"] = bag.losses
         topics = result["topics"] = resolve(bag.counts, wanted)
-    except (BagError, OSError) as error:
+    except BagError as error:
         return result | {"error": str(error).removeprefix(f"{path}: ")}
+    except OSError as error:
+        return result | {"error": explain(error, path).removeprefix(f"{path}: ")}
     drive = RecordedDrive(settings, topics["depth"])
     result |= _read(bag, topics, drive, lambda sample: kept.offer(sample, bag.name))
     if not result["usable_frames"]:
@@ -269,7 +273,9 @@ def _check_writable(folder: Path) -> None:
     if not there.is_dir():
         raise NotADirectoryError(f"{there}: expected a folder, found a file")
     if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        raise PermissionError(f"{there}: expected a folder that can be read and written")
+        # On a read-only disk or in another's folder.
+        number = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number), str(there))
 
 
 def _plural(count: int, noun: str) -> str:
@@ -338,7 +344,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed(NOTHING, str(error))
     except OSError as error:
         done = f"; {_plural(len(written), 'sample')} of this run were written" if written else ""
-        return failed(FILES, f"{args.out} cannot be written: {error}{done}", written=written)
+        reason = explain(error, args.out)
+        return failed(FILES, f"samples cannot be written: {reason}{done}", written=written)
     except KeyboardInterrupt:
         return failed(
             INTERRUPTED, f"interrupted, {_plural(len(written), 'sample')} written", written=written

@@ -37,6 +37,7 @@ from tractor_inference.command import (
     printing,
 )
 from tractor_inference.errors import ModelError, ParameterError, TractorError
+from tractor_inference.system_error import explain
 from tractor_inference.text import printable
 
 log = logging.getLogger(__name__)
@@ -69,14 +70,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _refusing(code: int) -> Iterator[None]:
+def _refusing(folder: Path, code: int) -> Iterator[None]:
     """Give what is refused in this block an exit code; for files that fail it is always FILES."""
     try:
         yield
     except TractorError as error:
         raise _RefusedError(code, str(error)) from error
     except OSError as error:
-        raise _RefusedError(FILES, f"the models folder cannot be used: {error}") from error
+        reason = explain(error, folder)
+        raise _RefusedError(FILES, f"the models folder cannot be used: {reason}") from error
 
 
 def _list(folder: Path, contract: Any) -> dict[str, Any]:
@@ -120,12 +122,12 @@ def _change(folder: Path, verb: str, wanted: str | None, contract: Any) -> dict[
     """Let a version drive: the wanted one, or the one before."""
     from . import models_folder, promotion
 
-    with _refusing(FILES), promotion.workspace(folder) as work:
-        with _refusing(NO_VERSION):
+    with _refusing(folder, FILES), promotion.workspace(folder) as work:
+        with _refusing(folder, NO_VERSION):
             version = (
                 _before(folder, contract) if wanted is None else models_folder.find(folder, wanted)
             )
-        with _refusing(UNUSABLE):
+        with _refusing(folder, UNUSABLE):
             try:
                 change, kept = promotion.promote(work, version, contract, verb)
             except TractorError as error:
@@ -251,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not folder.is_dir():
             return failed(FILES, f"{folder}: expected a models folder, found none")
         if args.verb == "list":
-            with _refusing(FILES):
+            with _refusing(folder, FILES):
                 result = _list(folder, observed)
             text = table(result)
         else:

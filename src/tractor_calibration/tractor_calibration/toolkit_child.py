@@ -12,9 +12,11 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ from tractor_inference.errors import ModelError, TractorError
 from tractor_inference.manifest import BuildRecord
 from tractor_inference.rknn_toolkit import LayerError
 from tractor_inference.samples import Sample
+from tractor_inference.system_error import explain
 
 # A converter that is killed takes its toolkit with it.
 _START = f"""{limited.TIED_TO_STARTER}
@@ -38,6 +41,8 @@ runpy.run_module("tractor_calibration.toolkit_child", run_name="__main__")
 CHILD = (sys.executable, "-c", _START)
 _JOB, _RESULT, _FRAMES = "job.json", "result.json", "frames.npz"
 _POLL_S = 0.05
+# With less free on a disk, what the toolkit could not do is laid on that.
+LEAST_ROOM_BYTES = 4_000_000
 # Enough to see that a simulator answers the same frame otherwise.
 REPEATED_FRAMES = 32
 
@@ -52,6 +57,10 @@ class ToolkitTooSlow(ModelError):
 
 class ToolkitTooLarge(ModelError):
     """The toolkit took more memory than the limit and was killed."""
+
+
+class NoRoomError(ModelError):
+    """A file could not be written, by the toolkit or for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +151,19 @@ def run(
             if child.returncode is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-    return _read_outcome(job, folder, code, log)
+    try:
+        return _read_outcome(job, folder, code, log)
+    except ModelError as error:
+        # The toolkit says anything where a disk is full, and its process may have died of it.
+        for place in (folder, Path(tempfile.gettempdir())):
+            free = shutil.disk_usage(place).free
+            if free < max(LEAST_ROOM_BYTES, 2 * len(job.onnx)):
+                raise NoRoomError(
+                    f"{folder.parent.parent if place == folder else place}: expected room for the "
+                    f"files of rknn-toolkit2, found {free / 1e6:.1f} MB free; free space there, or "
+                    f"choose another folder{'' if place == folder else ' by TMPDIR'} ({error})"
+                ) from error
+        raise
 
 
 def _wait(child: subprocess.Popen[bytes], limits: Limits, log: Path) -> int:
@@ -209,7 +230,8 @@ def _read_outcome(job: Job, folder: Path, code: int, log: Path) -> Outcome:
     try:
         result = json.loads((folder / _RESULT).read_text())
         if "error" in result:
-            raise ModelError(f"{result['error']}; see {log}")
+            kind = NoRoomError if result.get("files") else ModelError
+            raise kind(f"{result['error']}; see {log}")
         if code != 0:
             raise ValueError("a result and an exit code that contradict each other")
         builds = {
@@ -292,6 +314,8 @@ def main() -> int:
         }
     except TractorError as error:
         result = {"error": str(error)}
+    except OSError as error:
+        result = {"error": explain(error, sys.argv[1]), "files": True}
     Path(_RESULT).write_text(json.dumps(result))
     return int("error" in result)
 

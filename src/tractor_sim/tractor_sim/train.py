@@ -36,6 +36,8 @@ from tractor_inference.errors import ContractError, TractorError
 from tractor_inference.kinematics import action_to_velocity
 from tractor_inference.policy import checked_action
 from tractor_inference.proprio import raw_vector
+from tractor_inference.system_error import explain
+from tractor_inference.text import printable_message
 
 from .expert import Expert
 from .rollout import (
@@ -421,7 +423,8 @@ def main(argv: list[str] | None = None) -> int:
             for model in (None, str(candidate))
         )
     except (TractorError, OSError, ImportError) as error:
-        print(error, file=sys.stderr)
+        text = explain(error, out.parent) if isinstance(error, OSError) else error
+        print(printable_message(text), file=sys.stderr)
         return 1
     print(f"actor: {summary(actor)}\nexpert: {summary(expert)}")
     facts = {

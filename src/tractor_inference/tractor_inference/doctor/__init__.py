@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from .. import paths
 from ..command import INTERRUPTED, answer, begin, make_parser, printing
 from ..errors import TractorError
+from ..system_error import explain
 from ..text import printable
 from . import machine, npu
 from .machine import FAIL, SETUP, Host, Line
@@ -56,7 +57,8 @@ def _lines(name: str, check: Callable[[], list[Line]]) -> list[Line]:
     except ImportError as error:
         return [Line(name, FAIL, f"not checked: {error}", SETUP)]
     except (TractorError, OSError) as error:
-        return [Line(name, FAIL, str(error), "correct what is named, then run this again")]
+        found = explain(error, name) if isinstance(error, OSError) else str(error)
+        return [Line(name, FAIL, found, "correct what is named, then run this again")]
     except Exception as error:  # the page is for machines where anything may be broken
         found = f"the check itself failed: {type(error).__name__}: {error}"
         return [Line(name, FAIL, found, "report this with the output of --json")]
