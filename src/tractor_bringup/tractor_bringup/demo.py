@@ -30,7 +30,11 @@ from typing import Any
 
 from tractor_inference import contract as contract_module
 from tractor_inference import paths, samples
+from tractor_inference.command import take_any_text
 from tractor_inference.errors import TractorError
+from tractor_inference.files import replace_file
+from tractor_inference.system_error import explain
+from tractor_inference.text import printable, printable_message
 
 from . import demo_report
 from .demo_report import Drive
@@ -482,8 +486,11 @@ def step(options: Options, title: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise DemoError(f"step {title}: {error}; make setup installs what is missing") from error
-    except (TractorError, OSError) as error:
+    except TractorError as error:
         raise DemoError(f"step {title}: {error}\nlogs: {log_folder(options)}") from error
+    except OSError as error:
+        reason = explain(error, options.output)
+        raise DemoError(f"step {title}: {reason}\nlogs: {log_folder(options)}") from error
 
 
 def run(options: Options) -> None:
@@ -507,10 +514,11 @@ def run(options: Options) -> None:
         if options.recordings:
             source = f"recorded sensors ({options.seconds:g} s)"
         page = demo_report.render(contract, source, comparison, summary)
-        (options.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-        (options.output / "report.html").write_text(page)
+        replace_file(options.output / "summary.json", json.dumps(summary, indent=2) + "\n")
+        replace_file(options.output / "report.html", page)
     print(demo_report.table(summary))
-    print(f"report: {options.output / 'report.html'}   figures: {options.output / 'summary.json'}")
+    output = printable(options.output)
+    print(f"report: {output}/report.html   figures: {output}/summary.json")
 
 
 def _options(argv: Sequence[str] | None) -> Options:
@@ -548,13 +556,18 @@ def _options(argv: Sequence[str] | None) -> Options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    take_any_text()
     # SIGTERM ends the demo as Ctrl-C does: what it started ends first.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        run(_options(argv))
-    except (TractorError, OSError) as error:
-        print(f"demo failed: {error}", file=sys.stderr)
+        options = _options(argv)
+        try:
+            run(options)
+        except OSError as error:
+            raise DemoError(explain(error, options.output)) from error
+    except TractorError as error:
+        print(f"demo failed: {printable_message(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import html
 import os
 import sys
 from collections.abc import Iterator
@@ -14,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_calibration.report import draw_channels, plot
+from tractor_calibration.report import draw_channels, plain, plot
 from tractor_inference import samples
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import ACTION_NAMES, Contract, normalize
+from tractor_inference.text import printable_rows
 
 COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
 NAMES = {"onnx": "ONNX", "int8": "INT8"}
@@ -181,7 +181,7 @@ def table(summary: dict[str, Any]) -> str:
         f"validated on {summary['validated_on']}, {summary['seconds']:.0f} s in all"
     )
     lines += [f"note: {note}" for note in summary["notes"]]
-    return "\n".join([*lines, ""])
+    return printable_rows([*lines, ""])
 
 
 def draw_world(axes: Any, seed: int) -> None:
@@ -274,21 +274,21 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } p { max-widt
 def render(contract: Contract, source: str, found: Comparison, summary: dict[str, Any]) -> str:
     """Return the report as one HTML page; `source` says what the drives used."""
     body = "".join(
-        f"<tr><td>{html.escape(what)}</td><td>{onnx}</td><td>{int8}</td></tr>"
+        f"<tr><td>{plain(what)}</td><td>{onnx}</td><td>{int8}</td></tr>"
         for what, onnx, int8 in rows(summary)
     )
     channels = plot(
         lambda axes: draw_channels(axes, found.bev, contract.grid_extent_m),
         (8.4, 4.2), "both channels of one grid", columns=2,
     )  # fmt: skip
-    notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in summary["notes"])
+    notes = "".join(f"<p>Note: {plain(note)}</p>" for note in summary["notes"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Rover demo</title><style>{STYLE}</style></head>
 <body>
 <h1>One actor, driven in ONNX and in INT8</h1>
 <p>Both drives used {source} over ROS 2 topics. The INT8 model was calibrated with
 {summary["calibrated_with"]} of the {summary["samples"]} samples that the first drive kept,
-validated on {html.escape(summary["validated_on"])}, and driven in the toolkit's
+validated on {plain(summary["validated_on"])}, and driven in the toolkit's
 simulator of the NPU: its latency here says nothing about the board.</p>
 <table><tr><th></th><th>ONNX</th><th>INT8</th></tr>{body}</table>
 {notes}
@@ -301,8 +301,8 @@ simulator of the NPU: its latency here says nothing about the board.</p>
 <p>Each dot is one action on one of the {summary["samples"]} kept samples; on the line both models
 agree.</p>
 {_scatter(contract, found)}
-<p>Contract {contract.digest}<br>Model {html.escape(Path(found.conversion["model"]).name)} for
-{html.escape(found.conversion["target"])}, rknn-toolkit2 {html.escape(found.conversion["toolkit"])}
+<p>Contract {contract.digest}<br>Model {plain(Path(found.conversion["model"]).name)} for
+{plain(found.conversion["target"])}, rknn-toolkit2 {plain(found.conversion["toolkit"])}
 </p>
 </body></html>
 """

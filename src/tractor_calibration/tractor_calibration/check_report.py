@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from tractor_inference.sampler import ENOUGH_IN_REGION
 from tractor_inference.text import printable
 
 from .quality import ALIKE, GOOD_SAMPLES, Survey
-from .report import draw_channels, page, plot, table_row
+from .report import draw_channels, page, plain, plot, table_row
 
 _UNITS = {"lidar_min": "m", "cur_lin": "m/s", "cur_ang": "rad/s"}
 _COLOUR, _GAP_COLOUR = "#1667b7", "#c1121f"
@@ -108,8 +107,8 @@ def _regions(counts: Mapping[str, Mapping[str, int]]) -> str:
             kind = ' class="few"' if count < ENOUGH_IN_REGION else ""
             bar = f'<span class="bar" style="width:{20.0 * count / most:.2f}em"></span>'
             rows.append(
-                f"<tr{kind}><td>{html.escape(feature) if i == 0 else ''}</td>"
-                f'<td class="text">{html.escape(region)}</td><td>{count}</td>'
+                f"<tr{kind}><td>{plain(feature) if i == 0 else ''}</td>"
+                f'<td class="text">{plain(region)}</td><td>{count}</td>'
                 f'<td class="text">{bar}</td></tr>'
             )
     head = '<tr><th></th><th class="text">region</th><th>samples</th><th></th></tr>'

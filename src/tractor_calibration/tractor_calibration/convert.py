@@ -35,6 +35,7 @@ from tractor_inference.command import (
     printing,
 )
 from tractor_inference.errors import ParameterError
+from tractor_inference.text import printable_rows
 
 from .parameters import NODE, TARGETS, ConvertParameters, Request
 
@@ -123,7 +124,7 @@ def summary(result: dict[str, Any]) -> str:
     ]
     if result["kept"]:
         lines.append("kept as versions: " + ", ".join(result["kept"]))
-    return "\n".join(lines)
+    return printable_rows(lines)
 
 
 @printing

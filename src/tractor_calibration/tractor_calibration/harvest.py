@@ -39,6 +39,7 @@ from tractor_inference.errors import ParameterError, SampleError, TractorError, 
 from tractor_inference.messages import stamp_ns
 from tractor_inference.samples import Sample
 from tractor_inference.system_error import explain
+from tractor_inference.text import printable, printable_rows
 
 from .bag_reader import Bag
 from .bag_storage import BagError, Message
@@ -234,7 +235,7 @@ def _with_progress(bag: Bag, topics: set[str]) -> Iterator[Message]:
     from tqdm import tqdm
 
     total = sum(n for (topic, _), n in bag.counts.items() if topic in topics)
-    return iter(tqdm(stream, bag.name, total, unit=" messages", leave=False))
+    return iter(tqdm(stream, printable(bag.name, 40), total, unit=" messages", leave=False))
 
 
 def _harvest_bag(
@@ -299,7 +300,7 @@ def _lines_of(bag: dict[str, Any]) -> list[str]:
     if len(bag["losses"]) > SHOWN:
         lines.append(f"  lost: {len(bag['losses']) - SHOWN} times more, listed by --json")
     if bag["error"]:
-        lines.append("  nothing harvested: " + bag["error"].replace("\n", "\n  "))
+        lines += [f"  {line}" for line in f"nothing harvested: {bag['error']}".split("\n")]
     return lines
 
 
@@ -320,7 +321,7 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"{_plural(result['unusable'], 'file')} there cannot be used; left as it is")
     if not added:
         lines.append("what is there covers the recordings already")
-    return "\n".join(lines)
+    return printable_rows(lines)
 
 
 @printing
@@ -351,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             INTERRUPTED, f"interrupted, {_plural(len(written), 'sample')} written", written=written
         )
     if not kept.offered:
-        reasons = "\n".join(line for bag in bags for line in _lines_of(bag))
+        reasons = printable_rows(line for bag in bags for line in _lines_of(bag))
         return failed(NOTHING, f"no usable frame:\n{reasons}", bags=bags)
     code = DAMAGED if any(bag["losses"] or bag["error"] for bag in bags) else 0
     result = {

@@ -198,7 +198,7 @@ def table(result: dict[str, Any]) -> str:
             format(row[key], f"9.{digits}f") if row[key] is not None else f"{'-':>9}"
             for key, digits in (("mae", 5), ("sqnr_db", 1))
         )
-        created = row["created"].replace("T", " ")[:16]
+        created = printable(row["created"].replace("T", " ")[:16])
         about = f"{made[row['version']]:{width}}{row['verdict'] or '-':9}"
         lines.append(f"{start}{created:18}{about}{mae}{sqnr}  {name}")
     if not result["versions"]:

@@ -40,14 +40,19 @@ _BINS, _WORST = 25, 3
 _DPI = 110
 
 
+def plain(text: object) -> str:
+    """Return a plain text of any origin as HTML."""
+    return html.escape(printable(text))
+
+
 def table_row(tag: str, cells: Iterable[str]) -> str:
     """Return a row of a table; `tag` is td or th, the cells are plain text."""
-    return "<tr>" + "".join(f"<{tag}>{html.escape(printable(c))}</{tag}>" for c in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{plain(c)}</{tag}>" for c in cells) + "</tr>"
 
 
 def page(title: str, body: str) -> str:
     """Return a whole page; `title` is plain text, `body` HTML."""
-    title = html.escape(title)
+    title = plain(title)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1>{body}</body></html>\n"
@@ -75,7 +80,7 @@ def plot(
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=_DPI)
     encoded = base64.b64encode(data.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}">'
+    return f'<img alt="{plain(alt)}" src="data:image/png;base64,{encoded}">'
 
 
 def draw_channels(all_axes: Iterable[Any], bev: NDArray[np.floating], extent_m: float) -> None:
@@ -106,7 +111,7 @@ def _scatter(reference: NDArray[np.floating], actions: NDArray[np.floating], cap
         f'<line class="ideal" x1="{low}" y1="{high}" x2="{high}" y2="{low}"/>{dots}'
         f'<text x="{high}" y="{middle - 5}" text-anchor="end">ONNX +1</text>'
         f'<text x="{middle + 5}" y="{low - 8}">model +1</text>'
-        f"</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
+        f"</svg><figcaption>{plain(caption)}</figcaption></figure>"
     )
 
 
@@ -138,7 +143,7 @@ def _histogram(errors: NDArray[np.floating], caption: str) -> str:
         f'{line}<text x="{_MARGIN}" y="{low + 14}">0</text>'
         f'<text x="{_SIZE - _MARGIN}" y="{low + 14}" text-anchor="end">{highest:.2g}</text>'
         f'<text x="{_MARGIN}" y="{top - 12}">up to {counts.max()} of {len(errors)} frames</text>'
-        f"</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
+        f"</svg><figcaption>{plain(caption)}</figcaption></figure>"
     )
 
 
@@ -175,7 +180,7 @@ def _worst_frames(
             )
         ]
         facts += [f"{name} {value:.2f}" for name, value in features]
-        lines = "<br>".join(html.escape(fact) for fact in facts)
+        lines = "<br>".join(plain(fact) for fact in facts)
         figures.append(
             f"<figure>{_grid_picture(frames[i].bev)}<figcaption>{lines}</figcaption></figure>"
         )
@@ -218,7 +223,7 @@ def _table(head: Sequence[str], rows: Iterable[Iterable[str]], style: str = "") 
 
 
 def _list(items: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
+    return "<ul>" + "".join(f"<li>{plain(item)}</li>" for item in items) + "</ul>"
 
 
 def render(
@@ -315,7 +320,7 @@ def render(
             "quantised as well.</p>"
         )
         layers = [[x.name, f"{x.cosine:.5f}", f"{x.distance:.5f}"] for x in build.layers]
-        why = html.escape(build.no_layers or "the toolkit's table names no layer")
+        why = plain(build.no_layers or "the toolkit's table names no layer")
         body.append(_table(["layer", "cosine", "distance"], layers) if layers else f"<p>{why}</p>")
     if counts["rejected"]:
         body += ["<h2>Excluded samples</h2>", _list(counts["rejected"])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import platform
@@ -196,12 +197,15 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _write_job(job: Job, folder: Path) -> None:
+    # By way of memory: an archive that meets a full disk fails once more when it is dropped.
+    frames = io.BytesIO()
     np.savez(
-        folder / _FRAMES,
+        frames,
         bev=np.stack([frame.bev for frame in job.frames]),
         proprio=np.stack([normalize(job.contract, frame.proprio) for frame in job.frames]),
         reference=job.reference,
     )
+    (folder / _FRAMES).write_bytes(frames.getbuffer())
     for name, build in job.builds.items():
         (folder / f"{name}.onnx").write_bytes(rknn_toolkit.network(job.onnx, job.contract, build))
         if build.algorithm:

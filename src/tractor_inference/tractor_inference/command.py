@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
 
 from . import paths
+from .system_error import explain
 from .text import printable_message, printable_page
 
 USAGE, OUTPUT_LOST, INTERRUPTED, READER_GONE = 2, 74, 130, 141
@@ -32,12 +33,13 @@ def printing(main: Callable[P, int]) -> Callable[P, int]:
     """Wrap a command, so that what it prints arrives or its exit code says that it did not.
 
     READER_GONE, without a word, as of a program that SIGPIPE ends: who reads, such as head, has
-    seen enough. OUTPUT_LOST, as EX_IOERR of sysexits.h: the disk that it is sent to is full.
+    seen enough. OUTPUT_LOST, as EX_IOERR of sysexits.h: the disk that it is sent to is full, or the
+    system refuses a file for which the command has no code of its own.
     """
 
     @functools.wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        _take_any_text()
+        take_any_text()
         try:
             try:
                 return main(*args, **kwargs)
@@ -47,6 +49,9 @@ def printing(main: Callable[P, int]) -> Callable[P, int]:
         except BrokenPipeError:
             code = READER_GONE
         except OSError as error:
+            if error.filename is not None:
+                log.error("%s", explain(error, os.curdir))
+                return OUTPUT_LOST
             if error.errno not in _LOST:
                 raise
             log.error(
@@ -62,7 +67,7 @@ def printing(main: Callable[P, int]) -> Callable[P, int]:
     return run
 
 
-def _take_any_text() -> None:
+def take_any_text() -> None:
     """Let what the encoding of the terminal lacks come as escapes: finished work must be told."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -132,7 +137,8 @@ class _Formatter(logging.Formatter):
 
 
 def set_up_log(form: str = "%(levelname)s: %(message)s") -> None:
-    """Send the log of this process to standard error."""
+    """Send the log of this process to standard error, whose encoding may lack letters."""
+    take_any_text()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(form))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

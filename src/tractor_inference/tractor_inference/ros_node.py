@@ -52,8 +52,9 @@ from .kinematics import Velocity
 from .messages import BASE_FRAME, scan_from_message, stamp_ns
 from .node_usage import parameter_files
 from .robot import Robot
+from .ros_log import PrintableLogger
 from .scan import Scan
-from .text import printable
+from .text import printable, printable_message
 
 T = TypeVar("T")
 
@@ -202,8 +203,14 @@ class SuiteNode:
             for change in changes:
                 self.get_logger().info(f"{change.name} is now {change.value}")
         except Exception as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=printable_message(error))
         return SetParametersResult(successful=True)
+
+    def get_logger(self: Any) -> PrintableLogger:
+        """Return the node's log, which takes texts of any origin."""
+        if "_printable_log" not in self.__dict__:
+            self._printable_log = PrintableLogger(Node.get_logger(self).name)
+        return self._printable_log
 
     def on_parameters(self, updated: Any) -> None:
         """Take over changed live parameters."""
@@ -217,9 +224,12 @@ class SuiteNode:
         status = DiagnosticStatus(
             level=DiagnosticStatus.ERROR if problem else DiagnosticStatus.OK,
             name=self.get_fully_qualified_name().lstrip("/"),
-            message=problem or "ok",
+            message=printable_message(problem or "ok"),
             hardware_id="",
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+            values=[
+                KeyValue(key=printable(key), value=printable_message(value))
+                for key, value in values.items()
+            ],
         )
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
@@ -512,6 +522,18 @@ def _end_on_signals() -> None:
     threading.Thread(target=end, name="end on signals", daemon=True).start()
 
 
+def _require_text(arguments: list[str]) -> None:
+    """Refuse what ROS cannot be given; raises ParameterError."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise ParameterError(
+                f"arguments: expected UTF-8, which ROS 2 needs, found {printable(argument)}; "
+                "rename the file or folder"
+            ) from error
+
+
 def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
     """Run nodes in one process until SIGINT or SIGTERM and return the exit status.
 
@@ -530,6 +552,7 @@ def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
     _end_on_signals()
     nodes: list[Any] = []
     try:
+        _require_text(sys.argv)
         arguments = remove_ros_args(sys.argv)[1:]
         if {"-h", "--help"} & set(arguments):
             print(usage)
@@ -543,7 +566,7 @@ def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
         nodes += (make() for make in make_nodes)
     # rclpy's own errors, an unreadable parameter file among them, are RuntimeErrors.
     except (TractorError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_message(error)}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
     if files := parameter_files(sys.argv):  # also what a launch file sets, in its memory
@@ -560,7 +583,7 @@ def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
                 executor.spin_once(timeout_sec=0.1)
             except RCLError as error:
                 # rclpy raises where a life-cycle request does not fit the state; the node lives on.
-                rclpy.logging.get_logger(__package__).error(f"request refused: {error}")
+                PrintableLogger(__package__).error(f"request refused: {error}")
     finally:
         # What hangs is shown and does not keep the process. A thread of Python could not end it: a
         # middleware whose peers were killed can spin for ever without letting go of the GIL.

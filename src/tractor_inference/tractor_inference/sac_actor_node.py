@@ -47,6 +47,7 @@ from .ros_node import (
 from .sampler import ENOUGH_IN_REGION, Sampler
 from .samples import Sample
 from .standstill import Standstill
+from .text import printable_message
 from .trial import TRIAL_FRAMES, ModelWatch, Trial
 
 T = TypeVar("T")
@@ -436,9 +437,9 @@ class SacActorNode(ManagedNode):
 
                 work.add_done_callback(wake)
                 await done
-                response.message, response.success = str(work.result()), True
+                response.message, response.success = printable_message(work.result()), True
             except Exception as error:  # an exception here would end the node
-                response.message = str(error)
+                response.message = printable_message(error)
             return response
 
         return callback

@@ -8,6 +8,8 @@ JSON needs none of this: json.dumps escapes to ASCII, from which a name comes ba
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # Longer than any sensible name or reason, shorter than what floods a log.
 MOST = 1000
 MOST_OF_LINE, MOST_LINES = 4000, 200
@@ -46,6 +48,11 @@ def printable_message(text: object) -> str:
     if len(rest) > MOST_LINES:
         shown.append(f"  ...({len(rest) - MOST_LINES} lines more)")
     return "\n".join(shown)
+
+
+def printable_rows(rows: Iterable[str]) -> str:
+    """Return lines for a terminal, each as `printable` makes it, whatever is quoted in it."""
+    return "\n".join(printable(row, MOST_OF_LINE) for row in rows)
 
 
 def printable_page(text: str) -> str:

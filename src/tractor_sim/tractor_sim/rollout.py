@@ -28,6 +28,7 @@ from tractor_inference.errors import TractorError
 from tractor_inference.kinematics import action_to_velocity
 from tractor_inference.policy import Policy
 from tractor_inference.robot import Robot
+from tractor_inference.text import printable_message
 
 from .expert import Expert
 from .simulation import Simulation
@@ -238,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if min(arguments.worlds, arguments.processes) < 1 or arguments.seconds <= 0:
         parser.error("--worlds, --processes and --seconds: expected more than 0")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    commands.set_up_log("%(message)s")
     try:
         verdict = judge(
             arguments.model,
@@ -250,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.backend,
         )
     except TractorError as error:
-        print(error, file=sys.stderr)
+        print(printable_message(error), file=sys.stderr)
         return 1
     if arguments.json:
         print(json.dumps(dataclasses.asdict(verdict)))

@@ -33,11 +33,12 @@ from tractor_inference.contract import (
     normalize,
 )
 from tractor_inference.errors import ContractError, TractorError
+from tractor_inference.files import replace_file
 from tractor_inference.kinematics import action_to_velocity
 from tractor_inference.policy import checked_action
 from tractor_inference.proprio import raw_vector
 from tractor_inference.system_error import explain
-from tractor_inference.text import printable_message
+from tractor_inference.text import printable, printable_message
 
 from .expert import Expert
 from .rollout import (
@@ -407,7 +408,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--seed: expected 0 to 99, found {arguments.seed}")
     if min(arguments.worlds, arguments.processes) < 1:
         parser.error("--worlds and --processes: expected more than 0")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    commands.set_up_log("%(asctime)s %(message)s")
     out: Path = arguments.out
     candidate = out.with_name(f"{out.stem}.candidate.onnx")
     try:
@@ -437,19 +438,24 @@ def main(argv: list[str] | None = None) -> int:
     }
     command = f"python -m tractor_sim.train --seed {arguments.seed} --out {out}"
     text = card(out, command, facts, actor, expert)
-    if not good_enough(actor, expert):
-        candidate.with_suffix(".md").write_text(text, encoding="utf-8")
+    place = candidate if not good_enough(actor, expert) else out
+    try:
+        replace_file(place.with_suffix(".md"), text)
+        if place == out:
+            candidate.replace(out)
+    except OSError as error:
+        reason = printable_message(explain(error, out.parent))
+        print(f"made, and it stays at {printable(candidate)}: {reason}", file=sys.stderr)
+        return 1
+    if place == candidate:
         print(
             f"not good enough: expected {REQUIRED_FREE_SHARE:.0%} of the runs without a collision "
-            f"and {REQUIRED_DISTANCE_SHARE:.0%} of the expert's distance; it stays at {candidate}, "
-            "with its card beside it",
+            f"and {REQUIRED_DISTANCE_SHARE:.0%} of the expert's distance; it stays at "
+            f"{printable(candidate)}, with its card beside it",
             file=sys.stderr,
         )
         return 3
-    card_file = out.with_suffix(".md")
-    card_file.write_text(text, encoding="utf-8")
-    candidate.replace(out)
-    print(f"wrote {out} and {card_file}")
+    print(f"wrote {printable(out)} and {printable(out.with_suffix('.md'))}")
     return 0
 
 
