@@ -21,6 +21,7 @@ from .coverage import CoverageSet
 from .errors import SampleError, TractorError
 from .parameters import param
 from .samples import Sample
+from .system_error import explain
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +238,10 @@ class Sampler:
             if future is not None:
                 future.set_exception(error)
             if not isinstance(error, TractorError):
-                self.error = f"sampling stopped: {self.folder}: {error}"
+                reason = f"{self.folder}: {error}"
+                if isinstance(error, OSError):
+                    reason = explain(error, self.folder)
+                self.error = f"sampling stopped: {reason}"
                 log.warning("%s", self.error)
 
     def _recount(self) -> None:
