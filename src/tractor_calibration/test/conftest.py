@@ -77,6 +77,7 @@ def edit_actor(path: Path, fault: str) -> Path:
 
     node = helper.make_node
     zero = numpy_helper.from_array(np.zeros((1, 1), np.float32))
+    pair = numpy_helper.from_array(np.zeros((1, 2), np.float32))
     nothing = numpy_helper.from_array(np.zeros(0, np.float32))
     added = {
         "hidden nan": [
@@ -89,9 +90,11 @@ def edit_actor(path: Path, fault: str) -> Path:
             node("Add", ["bounded", "healed"], ["action"]),
         ],
         "misfit": [
-            node("NonZero", ["proprio"], ["places"]),
-            node("Cast", ["places"], ["numbers"], to=TensorProto.FLOAT),
-            node("Add", ["bounded", "numbers"], ["action"]),
+            node("Constant", [], ["table"], value=pair),
+            node("ReduceMax", ["proprio"], ["value"], keepdims=0),
+            node("Cast", ["value"], ["number"], to=TensorProto.INT64),
+            node("Gather", ["table", "number"], ["row"]),
+            node("Add", ["bounded", "row"], ["action"]),
         ],
         "empty": [
             node("Constant", [], ["nothing"], value=nothing),

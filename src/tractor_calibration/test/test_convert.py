@@ -311,7 +311,7 @@ ANSWERING_CHILD = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from tractor_inference import onnx_model, parameters, rknn_toolkit
+from tractor_inference import onnx_session, parameters, rknn_toolkit
 from tractor_inference.contract import Contract
 from tractor_inference.manifest import BuildRecord
 folder = Path(sys.argv[1])
@@ -320,7 +320,7 @@ contract = parameters.from_values(Contract, job["observation"])
 frames = np.load(folder / "frames.npz")
 builds = {}
 for name, options in job["builds"].items():
-    session = onnx_model.open_session((folder / f"{name}.onnx").read_bytes())
+    session = onnx_session.open_session((folder / f"{name}.onnx").read_bytes())
     proprio = rknn_toolkit.network_proprio(contract, frames["proprio"], BuildRecord(**options))
     good = np.stack([
         session.run(["action"], {"bev": b[None], "proprio": p[None]})[0][0]

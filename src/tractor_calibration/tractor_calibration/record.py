@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tractor_inference import manifest, probes
 from tractor_inference.contract import ACTION_NAMES, ACTION_OUTPUT
-from tractor_inference.onnx_model import OnnxFacts
+from tractor_inference.onnx_inspection import OnnxFacts
 
 from . import ladder, models_folder, validation
 from .parameters import Request
@@ -60,6 +60,10 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
     count = len(frames.validation)
     by_rung = {attempt.rung: attempt.as_json() for attempt in climbed.attempts}
     notes = list(frames.notes)
+    if built.facts.changes:
+        notes.insert(
+            0, f"the ONNX was brought to the toolkit's form: {'; '.join(built.facts.changes)}"
+        )
     if count < validation.ENOUGH_FRAMES:
         notes.append(
             f"judged on {count} frames, fewer than the {validation.ENOUGH_FRAMES} wanted: the "
@@ -81,7 +85,7 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
         "build": dataclasses.asdict(picked.proved.build.options),
         "actions": list(ACTION_NAMES[request.contract.action_space]),
         "onnx": str(request.onnx),
-        "onnx_bytes": len(built.facts.data),
+        "onnx_bytes": built.facts.size,
         "toolkit": climbed.toolkit_version,
         "python": climbed.python_version,
         "samples": {
@@ -158,7 +162,7 @@ def write_manifest(
             onnx=manifest.OnnxRecord(
                 relative(request.onnx),
                 facts.sha256,
-                len(facts.data),
+                facts.size,
                 {name: list(shape) for name, shape in facts.inputs.items()}
                 | {ACTION_OUTPUT: list(facts.output)},
             ),

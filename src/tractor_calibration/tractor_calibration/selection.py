@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import onnx_model, rknn_toolkit
+from tractor_inference import onnx_session, rknn_toolkit
 from tractor_inference.contract import Contract
 from tractor_inference.errors import ModelError
 from tractor_inference.samples import Sample
@@ -132,12 +132,12 @@ def activation_ranges(
     model.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in inner if name not in present
     )
-    session = onnx_model.open_session(model.SerializeToString())
+    session = onnx_session.open_session(model.SerializeToString())
     outputs = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
     lows, highs = [], []
     for frame in frames:
         inputs = onnx_inputs(contract, frame)
-        values = inputs | dict(zip(outputs, onnx_model.run_session(session, outputs, inputs)))
+        values = inputs | dict(zip(outputs, onnx_session.run_session(session, outputs, inputs)))
         tensors = list(values.values())
         for layer in split_sums:
             tensors += layer.tensors(values[layer.source])

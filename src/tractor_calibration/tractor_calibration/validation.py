@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import onnx_model
+from tractor_inference import onnx_session
 from tractor_inference.contract import (
     ACTION_OUTPUT,
     BEV_INPUT,
@@ -252,10 +252,10 @@ def reference_actions(
     Raises:
         ModelError: it cannot run the ONNX, or the ONNX itself answers NaN or Inf.
     """
-    session = onnx_model.open_session(onnx_data)
+    session = onnx_session.open_session(onnx_data)
     actions = np.concatenate(
         [
-            onnx_model.run_session(session, [ACTION_OUTPUT], onnx_inputs(contract, frame))[0]
+            onnx_session.run_session(session, [ACTION_OUTPUT], onnx_inputs(contract, frame))[0]
             for frame in frames
         ]
     )

@@ -8,6 +8,11 @@ from tractor_inference import model_file
 from tractor_inference.errors import ModelError
 
 
+def read_beneath(path):
+    with model_file.ModelFolder(path) as folder:
+        return folder.read(folder.model)
+
+
 @pytest.fixture
 def models(tmp_path):
     """A folder of models as the converter lays it out, and a secret outside of it."""
@@ -27,7 +32,7 @@ def test_links_beneath_the_folder_are_followed(models, absolute):
     if absolute:
         link.unlink()
         link.symlink_to(models / "versions" / "actor.1" / "actor.rknn")
-    assert model_file.read_beneath(link) == b"model 1"
+    assert read_beneath(link) == b"model 1"
     with model_file.ModelFolder(link) as folder:
         assert folder.model == models / "versions" / "actor.1" / "actor.rknn"
         assert folder.read(folder.model.with_suffix(".json")) == b"manifest 1"
@@ -35,7 +40,7 @@ def test_links_beneath_the_folder_are_followed(models, absolute):
 
 def test_the_folder_itself_may_be_reached_by_a_link(models, tmp_path):
     (tmp_path / "here").symlink_to(models)
-    assert model_file.read_beneath(tmp_path / "here" / "remote_trained.rknn") == b"model 1"
+    assert read_beneath(tmp_path / "here" / "remote_trained.rknn") == b"model 1"
 
 
 @pytest.mark.parametrize("target", ["../secret", "versions/../../secret", "/etc/hostname"])
@@ -43,7 +48,7 @@ def test_a_link_out_of_the_folder_is_refused_with_both_places(models, target):
     link = models / "other.rknn"
     link.symlink_to(target)
     with pytest.raises(ModelError, match=r"expected a model in .* found a link to") as caught:
-        model_file.read_beneath(link)
+        read_beneath(link)
     assert str(models) in str(caught.value)
     assert str(model_file.real_path(link)) in str(caught.value)
 
@@ -56,7 +61,7 @@ def test_a_folder_that_leads_out_is_refused(models, tmp_path):
     link.unlink()
     link.symlink_to("versions/actor.2/actor.rknn")
     with pytest.raises(ModelError, match=r"found a link to .*elsewhere"):
-        model_file.read_beneath(link)
+        read_beneath(link)
 
 
 @pytest.mark.parametrize("swapped", ["versions", "versions/actor.1", "versions/actor.1/actor.rknn"])
@@ -82,7 +87,7 @@ def test_what_becomes_a_link_while_it_is_opened_is_not_followed(
 
     monkeypatch.setattr(model_file, "real_path", resolve_then_swap)
     with pytest.raises(ModelError, match="cannot be read"):
-        model_file.read_beneath(models / "remote_trained.rknn")
+        read_beneath(models / "remote_trained.rknn")
 
 
 def test_a_manifest_that_is_a_link_is_not_followed(models, tmp_path):
@@ -100,11 +105,11 @@ def test_no_descriptor_is_left_open(models):
     (models / "none.rknn").symlink_to("versions/actor.1/none/none.rknn")
     before = os.listdir("/proc/self/fd")
     for _ in range(3):
-        model_file.read_beneath(models / "remote_trained.rknn")
+        read_beneath(models / "remote_trained.rknn")
         with pytest.raises(ModelError, match="No such file"):
-            model_file.read_beneath(models / "none.rknn")
+            read_beneath(models / "none.rknn")
         with pytest.raises(ModelError, match="regular file"):
-            model_file.read_beneath(models / "versions")
+            read_beneath(models / "versions")
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -113,7 +118,7 @@ def test_special_and_oversized_files_are_not_read(tmp_path, monkeypatch):
     (tmp_path / "big").write_bytes(b"x" * 11)
     (tmp_path / "empty").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe")
-    for read in (model_file.read_model_bytes, model_file.read_beneath):
+    for read in (model_file.read_model_bytes, read_beneath):
         for name, message in (
             ("big", r"1\.\.10 bytes, found 11"),
             ("empty", "found 0"),

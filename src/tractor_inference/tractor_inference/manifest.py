@@ -16,7 +16,7 @@ from typing import Any
 from .contract import Contract
 from .errors import ModelError, raise_all
 from .files import replace_file
-from .model_file import ModelFolder, read_model_bytes, real_path
+from .model_file import ModelFolder, read_model_bytes, real_path, require_digest
 
 SCHEMA = 2
 PRECISIONS = ("int8", "fp16")
@@ -56,7 +56,11 @@ class BuildRecord:
 
 @dataclasses.dataclass(frozen=True)
 class OnnxRecord:
-    """The ONNX actor it was built from; `file` is relative to the manifest."""
+    """The ONNX actor it was built from; `file` is relative to the manifest.
+
+    `sha256` and `bytes` are of the file as it was given; with weights in files beside it they are
+    of all, see `onnx_external.digest`.
+    """
 
     file: str
     sha256: str
@@ -283,17 +287,8 @@ def read_checked(path: Path, sha256: str) -> bytes:
         ModelError: unreadable, or another digest.
     """
     data = read_model_bytes(path)
-    _require_digest(path, data, sha256)
+    require_digest(path, hashlib.sha256(data).hexdigest(), sha256)
     return data
-
-
-def _require_digest(path: Path, data: bytes, sha256: str) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ModelError(
-            f"{path}: expected sha256 {sha256} as its manifest says, found {found}; "
-            "the file was changed or replaced, convert the ONNX actor again"
-        )
 
 
 def load(rknn: Path, contract: Contract) -> tuple[Path, Manifest, bytes]:
@@ -329,5 +324,5 @@ def _load(rknn: Path, contract: Contract) -> tuple[Path, Manifest, bytes]:
             f"{model}: expected {record.model.bytes} bytes as its manifest says, found "
             f"{len(data)}; the file was cut off or replaced, convert the ONNX actor again"
         )
-    _require_digest(model, data, record.model.sha256)
+    require_digest(model, hashlib.sha256(data).hexdigest(), record.model.sha256)
     return model, record, data

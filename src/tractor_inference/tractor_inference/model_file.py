@@ -32,7 +32,9 @@ def real_path(path: Path) -> Path:
 def stamp(path: Path) -> Stamp:
     """Return what a model's path leads to now; it changes when a file is replaced or written."""
     model = real_path(path)
-    files = [model, model.with_suffix(".json")] if model.suffix == ".rknn" else [model]
+    # Beside an .onnx torch writes its weights, under this name.
+    beside = ".json" if model.suffix == ".rknn" else f"{model.suffix}.data"
+    files = [model, model.with_suffix(beside)]
     found: list[object] = [str(model)]
     for file in files:
         try:
@@ -91,16 +93,6 @@ class ModelFolder:
             return _read(os.open(path.name, _READ | os.O_NOFOLLOW, dir_fd=self._descriptor), path)
 
 
-def read_beneath(path: Path) -> bytes:
-    """Read the file that a model's path leads to, in the path's folder or beneath it.
-
-    Raises:
-        ModelError: it lies elsewhere, or is no readable regular file of a sensible size.
-    """
-    with ModelFolder(path) as folder:
-        return folder.read(folder.model)
-
-
 def read_model_bytes(path: Path) -> bytes:
     """Read a file once, wherever links lead; its bytes are then checked and used.
 
@@ -109,6 +101,19 @@ def read_model_bytes(path: Path) -> bytes:
     """
     with _named_errors(path):
         return _read(os.open(path, _READ), path)
+
+
+def require_digest(path: Path, found: str, expected: str) -> None:
+    """Refuse a file that a manifest names when it is not the one that the manifest was written for.
+
+    Raises:
+        ModelError: the two sha256 differ.
+    """
+    if found != expected:
+        raise ModelError(
+            f"{path}: expected sha256 {expected} as its manifest says, found {found}; "
+            "the file was changed or replaced, convert the ONNX actor again"
+        )
 
 
 @contextlib.contextmanager

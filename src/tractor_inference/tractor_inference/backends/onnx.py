@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import model_file, onnx_model
+from .. import onnx_model, onnx_session
 from ..contract import ACTION_OUTPUT, BEV_INPUT, PROPRIO_INPUT, Contract
 from .base import Backend
+
+log = logging.getLogger(__name__)
 
 
 class OnnxBackend(Backend):
@@ -28,13 +31,15 @@ class OnnxBackend(Backend):
                 outside of the folder that the path lies in.
         """
         super().__init__(contract)
-        facts = onnx_model.inspect(model, contract, model_file.read_beneath)
+        facts = onnx_model.inspect(model, contract, beneath=True)
+        if facts.changes:
+            log.info("%s: %s", model, "; ".join(facts.changes))
         self.digest = facts.sha256
-        self._session = onnx_model.open_session(facts.data, str(model))
+        self._session = onnx_session.open_session(facts.data, str(model))
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         inputs = {BEV_INPUT: bev, PROPRIO_INPUT: proprio}
-        return onnx_model.run_session(self._session, [ACTION_OUTPUT], inputs)[0]
+        return onnx_session.run_session(self._session, [ACTION_OUTPUT], inputs)[0]
 
     def _release(self) -> None:
         del self._session

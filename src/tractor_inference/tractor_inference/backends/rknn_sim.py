@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import manifest, rknn_toolkit, samples
+from .. import manifest, onnx_model, rknn_toolkit, samples
 from ..contract import Contract
 from ..errors import ModelError, TractorError, raise_all
 from ..samples import Sample
@@ -45,12 +45,13 @@ class RknnSimBackend(Backend):
                 f"{model}: expected {rknn_toolkit.DISTRIBUTION} {record.toolkit.version}, which "
                 f"built it, found {version}; convert the ONNX actor again"
             )
-        onnx = manifest.read_checked(model.parent / record.onnx.file, record.onnx.sha256)
+        actor = model.parent / record.onnx.file
+        facts = onnx_model.inspect(actor, contract, sha256=record.onnx.sha256)
         frames = _read_samples(model, record.calibration, contract)
         with tempfile.TemporaryDirectory(prefix="rknn_sim_") as name:
             folder = Path(name)
             file = folder / "actor.onnx"
-            file.write_bytes(rknn_toolkit.network(onnx, contract, record.build))
+            file.write_bytes(rknn_toolkit.network(facts.data, contract, record.build))
             dataset = None
             if frames:
                 dataset = rknn_toolkit.write_dataset(frames, contract, folder, record.build)

@@ -171,13 +171,13 @@ def driving_model(host: Host, suite: Suite, model: Path) -> list[Line]:
     try:
         if model.suffix == ".onnx":
             facts = onnx_model.inspect(model, suite.contract)
-            onnx_model.open_session(facts.data, str(model))
-            return [Line(name, OK, f"{model}, ONNX opset {facts.opset}, opens")]
+            done = "".join(f"; {change}" for change in facts.changes)
+            return [Line(name, OK, f"{model}, ONNX opset {facts.opset}, opens{done}")]
         record = _check_model(model, suite.contract)
     except TractorError as error:
         remedy = f"{_promote(host, model, suite.contract)}convert again: {quantise}"
         if model.suffix == ".onnx":
-            remedy = "export the actor again as docs/observation.md describes, or convert another"
+            remedy = "export the actor again as docs/export.md describes, or convert another"
         return [Line(name, FAIL, str(error), remedy)]
     found = f"{model}{_describe(model, record)}"
     problems = _hindrances(host, record)

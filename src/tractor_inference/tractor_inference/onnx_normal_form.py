@@ -1,0 +1,299 @@
+"""Bring what today's exporters write to the one form that the toolkit and the backends take.
+
+That form has all weights inside, fixed shapes, one output, ops of the default domain alone and an
+opset that rknn-toolkit2 2.5.0 takes. Each step is a rewrite that keeps the meaning; the caller
+proves the result against the original.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .contract import ACTION_OUTPUT, ACTION_SIZE, Contract
+from .errors import ModelError
+from .onnx_session import open_session, run_session
+
+# rknn-toolkit2 2.5.0 refuses a higher one, after it has started.
+MAX_OPSET = 19
+# The version of the file format that came with it, and the first whose inputs list no weights.
+IR_VERSION_OF_MAX_OPSET = 9
+INITIALIZERS_ARE_NO_INPUTS = 4
+# Functions are expanded up to so many nodes; an actor has a few dozen.
+MAX_NODES = 20_000
+# What may loop or branch, by the domain that is the default one.
+CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
+DEFAULT_DOMAINS = ("", "ai.onnx")
+# Elements of a tensor that is computed once and for all; shapes take a few.
+MAX_FOLDED = 4096
+_RANDOM = (
+    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",
+)  # fmt: skip
+# Domain of the definitions that stand in for ops of a later opset until they are expanded.
+_LATER = "later"
+
+
+def opset_of(model: Any) -> int:
+    """Return the opset of the default domain, 0 where there is none."""
+    return next((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAINS), 0)
+
+
+def inline_functions(model: Any) -> Any:
+    """Return a model with its local functions expanded.
+
+    Raises:
+        ModelError: they expand to too much, call themselves, or cannot be expanded.
+    """
+    from onnx import inliner
+
+    if not model.functions:
+        return model
+    functions = {(f.domain, f.name): f for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Any, within: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in _nested(nodes):
+            key = (node.domain, node.op_type)
+            if key in within:
+                raise ModelError(f"function {node.op_type!r:.80} calls itself")
+            if key in functions and key not in sizes:
+                sizes[key] = size(functions[key].node, (*within, key))
+            total += sizes.get(key, 1)
+            if total > MAX_NODES:
+                raise ModelError(f"expected at most {MAX_NODES} nodes, found functions of more")
+        return total
+
+    size(model.graph.node, ())
+    try:
+        inlined = inliner.inline_local_functions(model)
+    except Exception as error:  # the inliner raises kinds of its own
+        raise ModelError(f"functions that cannot be expanded ({error!s:.500})") from error
+    if inlined.functions:
+        names = ", ".join(sorted(f.name for f in inlined.functions)[:4])
+        raise ModelError(f"functions that cannot be expanded: {names:.200}")
+    return inlined
+
+
+def _nested(nodes: Any) -> Iterator[Any]:
+    """Yield nodes and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nested(graph.node)
+
+
+def keep_action(model: Any) -> list[str]:
+    """Drop all that the action does not need: other outputs, and nodes and weights for them.
+
+    Returns:
+        The names of the outputs that were dropped; of nodes where no output was.
+    """
+    graph = model.graph
+    needed, kept = {ACTION_OUTPUT}, []
+    for node in reversed(graph.node):  # they are in an order in which they can run
+        if needed.isdisjoint(node.output):
+            continue
+        kept.append(node)
+        for inner in _nested([node]):
+            needed.update(inner.input)
+    dropped = [output.name for output in graph.output if output.name != ACTION_OUTPUT]
+    if not dropped and len(kept) == len(graph.node):
+        return []
+    idle = {t.name for t in graph.initializer} - needed
+    dropped = dropped or [n.name or n.op_type for n in graph.node if n not in kept]
+    _replace(graph.output, [output for output in graph.output if output.name == ACTION_OUTPUT])
+    _replace(graph.node, kept[::-1])
+    # Files of IR version 3 list the weights among the inputs.
+    _replace(graph.input, [v for v in graph.input if v.name not in idle])
+    _replace(graph.initializer, [t for t in graph.initializer if t.name not in idle])
+    _replace(graph.value_info, [v for v in graph.value_info if v.name in needed])
+    return dropped
+
+
+def _replace(field: Any, values: list[Any]) -> None:
+    copies = [type(value).FromString(value.SerializeToString()) for value in values]
+    del field[:]
+    field.extend(copies)
+
+
+def refused(model: Any) -> list[str]:
+    """Return why a model can neither be bounded nor converted, by its nodes alone."""
+    loops, strangers = [], []
+    for node in model.graph.node:
+        graphs = any(a.HasField("g") or a.graphs for a in node.attribute)
+        if node.domain not in DEFAULT_DOMAINS:
+            strangers.append(f"{node.domain}.{node.op_type}")
+        elif graphs or node.op_type in CONTROL_FLOW:
+            loops.append(f"{node.op_type} {node.name or next(iter(node.output), '')}".strip())
+    problems = []
+    if loops:
+        problems.append(
+            f"control flow: expected none, found {len(loops)} ({_some(loops)}); an actor answers "
+            "every frame the same way: export it in evaluation mode, without loops and branches"
+        )
+    if strangers:
+        problems.append(
+            "ops: expected those of the default domain, found "
+            f"{len(strangers)} others ({_some(strangers)})"
+        )
+    if model.graph.sparse_initializer:
+        problems.append("weights: expected dense ones, found sparse initializers")
+    if len(model.graph.node) > MAX_NODES:
+        problems.append(f"nodes: expected at most {MAX_NODES}, found {len(model.graph.node)}")
+    return problems
+
+
+def _some(names: list[str]) -> str:
+    distinct = list(dict.fromkeys(names))
+    return ", ".join(f"{name:.80}" for name in distinct[:4]) + ", ..." * (len(distinct) > 4)
+
+
+def fix_batch(model: Any, contract: Contract) -> bool:
+    """Set the batch axis of inputs and output to 1 where it is free; say whether one was."""
+    wanted = {**contract.input_shapes, ACTION_OUTPUT: (1, ACTION_SIZE)}
+    free = False
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, wanted.get(value.name, ())):
+            if not dim.HasField("dim_value"):
+                dim.dim_value = size
+                free = True
+    if free:
+        # What was noted of tensors in between names the free axis; it is inferred anew.
+        del model.graph.value_info[:]
+    return free
+
+
+def known_shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of an onnx.TypeProto, None where it is not known whole."""
+    if value is None or not value.tensor_type.HasField("shape"):
+        return None
+    dims = value.tensor_type.shape.dim
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims)
+    return None if min(shape, default=0) < 0 else shape
+
+
+def fold_constants(model: Any, types: Mapping[str, Any]) -> bool:
+    """Compute what depends on shapes and constants alone; say whether there was such.
+
+    Exporters compute shapes in the graph, in ways that inference of shapes cannot follow.
+
+    Args:
+        model: changed.
+        types: {name: onnx.TypeProto} of its tensors, as far as they are known.
+
+    Raises:
+        ModelError: onnxruntime cannot compute it.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    shapes = {name: known_shape(value) for name, value in types.items()}
+    weights = [*graph.initializer]
+    constant = {tensor.name for tensor in weights}
+    values: dict[str, Any] = {}
+    computed, left = [], []
+    for node in graph.node:
+        shape = shapes.get(node.input[0]) if node.input else None
+        sizes = [shapes.get(name) for name in node.output if name]
+        small = all(size is not None and math.prod(size) <= MAX_FOLDED for size in sizes)
+        if node.op_type in ("Shape", "Size") and shape is not None:
+            ends = {attribute.name: attribute.i for attribute in node.attribute}
+            part = np.array(shape[ends.get("start", 0) : ends.get("end")], np.int64)
+            values[node.output[0]] = part if node.op_type == "Shape" else np.prod(part)
+        elif (
+            small and node.op_type not in _RANDOM and constant.issuperset(filter(None, node.input))
+        ):
+            computed.append(node)
+        else:
+            left.append(node)
+            continue
+        constant.update(filter(None, node.output))
+    tensors = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    if computed:
+        outputs = [name for node in computed for name in node.output if name]
+        used = {name for node in computed for name in node.input}
+        part = helper.make_model(
+            helper.make_graph(
+                computed,
+                "constants",
+                [],
+                [helper.make_value_info(name, types[name]) for name in outputs],
+                [tensor for tensor in (*weights, *tensors) if tensor.name in used],
+            ),
+            opset_imports=model.opset_import,
+            ir_version=max(model.ir_version, INITIALIZERS_ARE_NO_INPUTS),
+        )
+        session = open_session(part.SerializeToString(), "its constants", optimise=False)
+        answers = run_session(session, outputs, {})
+        tensors += [numpy_helper.from_array(array, name) for array, name in zip(answers, outputs)]
+    if not tensors:
+        return False
+    _replace(graph.node, left)
+    graph.initializer.extend(tensors)
+    if model.ir_version < INITIALIZERS_ARE_NO_INPUTS:
+        model.ir_version = INITIALIZERS_ARE_NO_INPUTS
+        _replace(graph.input, [v for v in graph.input if v.name not in constant])
+    keep_action(model)
+    return True
+
+
+def expand_later_ops(model: Any, types: Mapping[str, Any]) -> Any:
+    """Return a model without ops that the toolkit's opset lacks.
+
+    Each is replaced by its definition in older ones, where ONNX has one.
+
+    Args:
+        model: of any opset; changed.
+        types: {name: onnx.TypeProto} of its tensors.
+
+    Raises:
+        ModelError: an op has no such definition; names it.
+    """
+    import onnx
+
+    opset = opset_of(model)
+    for number, node in enumerate(model.graph.node):
+        schema: Any = onnx.defs.get_schema(node.op_type, opset)
+        # GroupNormalization got another meaning; the others that changed only take more types.
+        other = node.op_type == "GroupNormalization" and schema.since_version > MAX_OPSET
+        if onnx.defs.has(node.op_type, MAX_OPSET) and not other:
+            continue
+        definition = onnx.FunctionProto()
+        if schema.has_function:
+            definition.ParseFromString(schema.function_body.SerializeToString())
+        elif schema.has_context_dependent_function:
+            given = [types.get(n, onnx.TypeProto()).SerializeToString() for n in node.input]
+            definition.ParseFromString(
+                schema.get_context_dependent_function(node.SerializeToString(), given)
+            )
+        else:
+            raise ModelError(f"{node.op_type} came after opset {MAX_OPSET}")
+        definition.domain, definition.name = _LATER, f"{node.op_type}_{number}"
+        _replace(definition.opset_import, [*model.opset_import])
+        node.domain, node.op_type = definition.domain, definition.name
+        model.functions.append(definition)
+    if not model.functions:
+        return model
+    model.opset_import.append(onnx.helper.make_opsetid(_LATER, 1))
+    model = inline_functions(model)
+    _replace(model.opset_import, [o for o in model.opset_import if o.domain != _LATER])
+    return model
+
+
+def lower_opset(model: Any) -> None:
+    """Declare the toolkit's opset for a model all of whose ops are in it.
+
+    Between the two the ops that stayed only take more types, see `expand_later_ops`; what is
+    otherwise does not pass the checker, or answers otherwise.
+    """
+    for opset in model.opset_import:
+        if opset.domain in DEFAULT_DOMAINS:
+            opset.version = MAX_OPSET
+    model.ir_version = min(model.ir_version, IR_VERSION_OF_MAX_OPSET)
