@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tractor_calibration import selection, toolkit_child, validation
-from tractor_inference import rknn_toolkit
+from tractor_inference import onnx_session, rknn_toolkit
 from tractor_inference.errors import ModelError
 
 
@@ -128,3 +128,44 @@ def test_empty_tensors_have_no_extremes(tmp_path, contract, actor_editor, frame_
     lows, highs = selection.activation_ranges(data, contract, frames, "rk3588")
     assert lows.shape == highs.shape == (3, 15)
     assert np.isfinite(lows).all()
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float", "half"])
+@pytest.mark.parametrize("settings", [{}, {"transA": 1}, {"transB": 1, "alpha": 0.5, "beta": 2.0}])
+def test_the_parts_of_a_wide_layer_add_up_to_it(contract, frame_maker, half, settings):
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    inputs, kind = 2 * 128 * 128, np.float16 if half else np.float32
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 0.01, (inputs, 2)).astype(kind)
+    weights = weights.T if "transB" in settings else weights
+    shape = np.array([-1, 1] if "transA" in settings else [1, -1])
+    node, value = helper.make_node, helper.make_tensor_value_info
+    nodes = [
+        node("Cast", ["bev"], ["b"], to=helper.np_dtype_to_tensor_dtype(np.dtype(kind))),
+        node("Reshape", ["b", "shape"], ["wide"]),
+        node("Gemm", ["wide", "w", "bias"], ["sum"], **settings),
+        node("Cast", ["sum"], ["action"], to=TensorProto.FLOAT),
+    ]
+    arrays = {"shape": shape, "w": weights, "bias": np.full(2, 0.5, kind)}
+    graph = helper.make_graph(
+        nodes, "wide",
+        [value("bev", TensorProto.FLOAT, [1, 2, 128, 128]), value("proprio", 1, [1, 6])],
+        [value("action", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    sample = frame_maker(np.random.default_rng(1))
+    (layer,) = selection._split_sums(graph, "rk3588")
+    wide = sample.bev.reshape(shape)
+    total = sum(list(layer.tensors(wide))[1::2])
+    parts = rknn_toolkit.parts_of_sum(inputs, "rk3588")
+    data = model.SerializeToString()
+    lows, highs = selection.activation_ranges(data, contract, [sample], "rk3588")
+    # Two inputs, four nodes, and each part's input and sum.
+    assert lows.shape == highs.shape == (1, 6 + 2 * len(parts))
+    session = onnx_session.open_session(data)
+    feeds = {"bev": sample.bev[None], "proprio": np.zeros((1, 6), np.float32)}
+    expected = onnx_session.run_session(session, ["action"], feeds)[0]
+    np.testing.assert_allclose(total, expected, rtol=0, atol=0.02)

@@ -26,6 +26,8 @@ from .validation import onnx_inputs
 # pool its neighbours, so none is short; there are many, so that they meet what is rare.
 HELD_OUT_RUNS = 16
 LEAST_RUN_FRAMES = 8
+# How onnxruntime names the types of tensors that INT8 replaces.
+_FLOATS = ("tensor(float16)", "tensor(float)", "tensor(double)")
 
 
 def hold_out(
@@ -74,13 +76,16 @@ class _SplitSum:
     """A fully connected layer that the toolkit computes in parts; weights (inputs, outputs)."""
 
     source: str
+    transposed: bool
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     parts: list[slice]
 
-    def tensors(self, values: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    def tensors(self, values: NDArray[np.floating]) -> Iterator[NDArray[np.float32]]:
         """Yield each part of the layer's input and its sum; the bias goes with the first."""
-        bias = self.bias
+        bias, values = self.bias, values.astype(np.float32)
+        if self.transposed:
+            values = values.T
         for part in self.parts:
             yield values[..., part]
             yield values[..., part] @ self.weights[part] + bias
@@ -89,23 +94,26 @@ class _SplitSum:
 
 def _split_sums(graph: Any, target: str) -> list[_SplitSum]:
     """Return the fully connected layers of an ONNX that the toolkit splits for a target."""
-    from onnx import numpy_helper
+    from onnx import helper, numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
     sums = []
     for node in graph.node:
         if node.op_type not in ("Gemm", "MatMul") or node.input[1] not in constants:
             continue
-        weights = numpy_helper.to_array(constants[node.input[1]])
-        settings = {attribute.name: attribute for attribute in node.attribute}
-        if "transB" in settings and settings["transB"].i:
+        weights = numpy_helper.to_array(constants[node.input[1]]).astype(np.float32)
+        settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if settings.get("transB"):
             weights = weights.T
+        weights = weights * np.float32(settings.get("alpha", 1.0))
         bias = np.zeros(weights.shape[-1], weights.dtype)
         if len(node.input) > 2 and node.input[2] in constants:
-            bias = numpy_helper.to_array(constants[node.input[2]])
+            bias = numpy_helper.to_array(constants[node.input[2]]).astype(np.float32)
+            bias = bias * np.float32(settings.get("beta", 1.0))
         parts = rknn_toolkit.parts_of_sum(weights.shape[0], target)
         if weights.ndim == 2 and len(parts) > 1:
-            sums.append(_SplitSum(node.input[0], weights, bias, parts))
+            transposed = bool(settings.get("transA"))
+            sums.append(_SplitSum(node.input[0], transposed, weights, bias, parts))
     return sums
 
 
@@ -133,14 +141,15 @@ def activation_ranges(
         onnx.ValueInfoProto(name=name) for name in inner if name not in present
     )
     session = onnx_session.open_session(model.SerializeToString())
-    outputs = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
+    outputs = [output.name for output in session.get_outputs() if output.type in _FLOATS]
     lows, highs = [], []
     for frame in frames:
         inputs = onnx_inputs(contract, frame)
         values = inputs | dict(zip(outputs, onnx_session.run_session(session, outputs, inputs)))
         tensors = list(values.values())
         for layer in split_sums:
-            tensors += layer.tensors(values[layer.source])
+            if layer.source in values:  # a sum of integers or constants is not quantised
+                tensors += layer.tensors(values[layer.source])
         lows.append([float(tensor.min()) if tensor.size else 0.0 for tensor in tensors])
         highs.append([float(tensor.max()) if tensor.size else 0.0 for tensor in tensors])
     ranges = np.array(lows), np.array(highs)

@@ -57,6 +57,8 @@ _SUMMED_AT_ONCE = {
 def parts_of_sum(inputs: int, target: str) -> list[slice]:
     """Return the parts into which the toolkit splits a fully connected layer's sum for a target."""
     limit, unit = _SUMMED_AT_ONCE[target]
+    if inputs <= limit:
+        return [slice(0, inputs)]
     count = -(-inputs // limit)
     length = inputs // count if inputs % (count * unit) == 0 else limit
     return [slice(start, min(start + length, inputs)) for start in range(0, inputs, length)]
