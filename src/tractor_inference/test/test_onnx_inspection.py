@@ -109,6 +109,16 @@ def test_weights_beside_the_file_count_for_what_identifies_an_actor(tmp_path):
         onnx_model.inspect(path, CONTRACT, sha256=first.sha256)
 
 
+def test_a_damaged_file_that_was_known_is_said_to_be_another(tmp_path):
+    path = save(tmp_path / "a.onnx", actor_factory.make_actor())
+    known = sha256(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=f"expected sha256 {known} as its manifest says"):
+        onnx_model.inspect(path, CONTRACT, sha256=known)
+    with pytest.raises(ModelError, match="not a valid ONNX file"):
+        onnx_model.inspect(path, CONTRACT)
+
+
 def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

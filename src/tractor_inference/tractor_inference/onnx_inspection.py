@@ -72,7 +72,12 @@ def examine(path: Path, contract: Contract, beneath: bool, sha256: str | None) -
         raise ModelError("onnx is not installed: pip install onnx onnxruntime") from error
     with ModelFolder(path if beneath else real_path(path)) as folder:
         data = folder.read(folder.model)
-        model = _named(path, lambda: onnx.load_model_from_string(data))
+        try:
+            model = _named(path, lambda: onnx.load_model_from_string(data))
+        except ModelError:
+            if sha256 is not None:  # that it was changed says more than that it is damaged
+                require_digest(path, onnx_external.digest(data, {}), sha256)
+            raise
         if not model.graph.node:
             raise ModelError(f"{path}: not a valid ONNX file (it holds no graph)")
         files = _merge(path, model, folder)
