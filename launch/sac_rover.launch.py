@@ -7,15 +7,20 @@ parameters end the launch instead.
 
 from pathlib import Path
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
 from launch import LaunchDescription
 from launch.actions import GroupAction, LogInfo, OpaqueFunction
 from launch.launch_description_sources import get_launch_description_from_any_launch_file
-from launch_ros.actions import PushRosNamespace
+from launch_ros.actions import Node, PushRosNamespace
 
 from tractor_bringup import ros_launch
 from tractor_bringup.launch_arguments import (
     FLAG,
+    FRAMES,
     LOG_LEVEL,
     NAMESPACE,
     PARAMS_FILE,
@@ -24,6 +29,8 @@ from tractor_bringup.launch_arguments import (
     TOPICS,
     WORLD_SEED,
     Argument,
+    frame_problems,
+    mounting_arguments,
     name_problems,
     remappings,
     seed_problems,
@@ -46,6 +53,8 @@ ARGUMENTS = (
     NAMESPACE,
     STAMPED_COMMANDS,
     *TOPICS,
+    *FRAMES,
+    Argument("rviz", "false", "Open RViz on this rover's topics.", FLAG),
     Argument("use_sim_time", "false", "Take time from /clock; sim:=true publishes it.", FLAG),
     LOG_LEVEL,
 )
@@ -69,9 +78,30 @@ def _find_drivers(problems):
     return files
 
 
+def _need(package, remedy, what, problems):
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError:
+        problems.append(f"{what}: {package} is not installed: {remedy}")
+
+
 def _declared_in(launch_file):
     description = get_launch_description_from_any_launch_file(str(launch_file))
     return [argument.name for argument in description.get_launch_arguments()]
+
+
+def _tool(package, executable, arguments, ros_arguments, remappings, name=None):
+    """Return the action that runs a program of others; the rover drives on without it."""
+    return Node(
+        package=package,
+        executable=executable,
+        name=name,
+        arguments=arguments,
+        ros_arguments=ros_arguments,
+        remappings=remappings,
+        output="screen",
+        prefix=ros_launch.STOP_WITH_LAUNCH,
+    )
 
 
 def _start(context):
@@ -86,10 +116,16 @@ def _start(context):
         problems.append("expected sim:=true or drivers:=true, found both: one source a topic")
     problems += name_problems(given, ["namespace", *(topic.name for topic in TOPICS)])
     problems += seed_problems(given["world_seed"])
+    problems += frame_problems(given, sim)
+    if given["rviz"] == "true":
+        _need("rviz2", "apt install ros-jazzy-rviz2", "rviz:=true", problems)
+    if given["lidar_frame"] or given["camera_frame"]:
+        _need("tf2_ros", "apt install ros-jazzy-tf2-ros", "lidar_frame, camera_frame", problems)
     params_file = ros_launch.find_params_file(given["params_file"], problems)
     if params_file is not None:
         try:
             stamped = stamped_commands(given[STAMPED], params_file)
+            mountings = mounting_arguments(given, params_file)
         except ParameterError as error:
             problems.append(str(error))
     ros_launch.refuse(problems)
@@ -99,8 +135,9 @@ def _start(context):
     common = ros_launch.parameter_arguments(
         params_file, {"sac_actor": of_actor | of_both, "cmd_guard": of_both}
     )
-    common += ["--log-level", given["log_level"]]
-    common += ["-p", f"use_sim_time:={given['use_sim_time']}"]
+    of_all = ["--log-level", given["log_level"]]
+    of_all += ["-p", f"use_sim_time:={given['use_sim_time']}"]
+    common += of_all
     names = remappings(given, sim, drivers)
 
     actions = [PushRosNamespace(given["namespace"])]
@@ -119,6 +156,13 @@ def _start(context):
     executables = ["drive"] if given["one_process"] == "true" else ["bev_builder", "sac_actor"]
     for executable in (*executables, "cmd_guard"):
         actions += ros_launch.node("tractor_inference", executable, common, names)
+    for name, arguments in mountings.items():
+        actions.append(
+            _tool("tf2_ros", "static_transform_publisher", arguments, of_all, names, name)
+        )
+    if given["rviz"] == "true":
+        shown = ["-d", str(config_file("sac_rover.rviz"))]
+        actions.append(_tool("rviz2", "rviz2", shown, of_all, names))
     return [LogInfo(msg=f"parameters: {params_file}"), GroupAction(actions)]
 
 

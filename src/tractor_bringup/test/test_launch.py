@@ -21,6 +21,7 @@ ARGUMENTS = {
     "sac_rover": {
         "params_file", "model", "backend", "sim", "world_seed", "drivers", "calibration_dir",
         "namespace", "use_sim_time", "log_level", "one_process", "enable_stamped_cmd_vel",
+        "rviz", "lidar_frame", "camera_frame",
         *TOPICS,
     },
     "sim": {
@@ -64,6 +65,40 @@ def test_missing_driver_packages_are_named_together(repository, monkeypatch):
         perform(description(repository, "sac_rover"), drivers="true")
     assert "realsense2_camera is not installed: apt install" in str(refusal.value)
     assert "ldlidar_stl_ros2 is not installed" in str(refusal.value)
+
+
+def commands(entities):
+    """Return the words known before the start of the commands that these actions lead to."""
+    for entity in entities:
+        if hasattr(entity, "cmd"):
+            yield [word[0].text for word in entity.cmd if hasattr(word[0], "text")]
+        else:
+            yield from commands(entity.get_sub_entities())
+
+
+def test_rviz_and_static_transforms_name_the_package_that_they_need(repository, monkeypatch):
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(repository))
+    with pytest.raises(RuntimeError) as refusal:
+        perform(description(repository, "sac_rover"), rviz="true", lidar_frame="laser")
+    assert "rviz:=true: rviz2 is not installed: apt install ros-jazzy-rviz2" in str(refusal.value)
+    assert "tf2_ros is not installed: apt install ros-jazzy-tf2-ros" in str(refusal.value)
+
+
+def test_rviz_opens_our_view_on_the_topics_of_the_rover(repository, monkeypatch, tmp_path):
+    for package in ("rviz2", "tf2_ros"):
+        marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / package
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    found = perform(
+        description(repository, "sac_rover"),
+        rviz="true", lidar_frame="base_laser", depth_topic="/d435/depth",
+    )  # fmt: skip
+    lines = [*commands(found)]
+    [shown] = [line for line in lines if "-d" in line]
+    assert shown[shown.index("-d") + 1] == str(repository / "config" / "sac_rover.rviz")
+    [placed] = [line for line in lines if "--child-frame-id" in line]
+    assert placed[placed.index("--child-frame-id") + 1] == "base_laser"
 
 
 def test_every_problem_of_the_arguments_is_named(repository):

@@ -100,6 +100,43 @@ def test_a_topic_is_taken(name):
     assert la.name_problems({"scan_topic": name}, ["scan_topic"]) == []
 
 
+# Mountings as transforms
+
+
+def frames_given(**frames):
+    return dict.fromkeys(la.MOUNTINGS, "") | frames
+
+
+def test_no_transform_is_published_unless_a_frame_is_named(params_file):
+    assert la.mounting_arguments(frames_given(), params_file) == {}
+    assert la.frame_problems(frames_given(), sim=True) == []
+
+
+def test_a_named_frame_gets_the_pose_of_the_parameter_file(params_file):
+    given = frames_given(lidar_frame="base_laser", camera_frame="camera_depth_optical_frame")
+    found = la.mounting_arguments(given, params_file)
+    place, frame = found["lidar_frame"][:-4], found["lidar_frame"][-4:]
+    assert " ".join(place) == "--x 0 --y 0 --z 0.19 --qx 0 --qy 0 --qz 0 --qw 1"
+    assert frame == ["--frame-id", "base_link", "--child-frame-id", "base_laser"]
+    camera = dict(zip(found["camera_frame"][::2], found["camera_frame"][1::2]))
+    assert [camera[f"--q{axis}"] for axis in "xyzw"] == ["-0.5", "0.5", "-0.5", "0.5"]
+    assert (camera["--x"], camera["--z"]) == ("0.18", "0.15")
+
+
+def test_transforms_that_others_publish_are_not_published_twice(params_file, tmp_path):
+    given = frames_given(camera_frame="camera_link")
+    [problem] = la.frame_problems(given, sim=True)
+    assert "camera_frame: the simulator publishes its own" in problem
+    own_tree = tmp_path / "params.yaml"
+    own_tree.write_text(params_file.read_text().replace("use_tf: false", "use_tf: true"))
+    with pytest.raises(ParameterError, match=r"use_tf of .* takes the poses from TF"):
+        la.mounting_arguments(given, own_tree)
+
+
+def test_a_frame_with_a_space_is_refused():
+    assert la.frame_problems(frames_given(lidar_frame="base laser"), sim=False)
+
+
 # Values that reach nodes
 
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tractor_inference import parameters
+from tractor_inference import frames, parameters
+from tractor_inference import robot as robots
 from tractor_inference.errors import ParameterError
 from tractor_inference.text import printable
 
@@ -25,6 +26,9 @@ OF_ROS2_LAUNCH = ("launch-prefix", "launch-prefix-filter")
 STAMPED = "enable_stamped_cmd_vel"
 # Each has a section of the parameter file, or may have one, that says which kind of command.
 STAMPED_NODES = ("sac_actor", "cmd_guard", "sim")
+
+# Arguments for a frame_id, and the pose of the parameter file that places it.
+MOUNTINGS = {"lidar_frame": "lidar_pose", "camera_frame": "camera_pose"}
 
 # Where the camera driver publishes under its default names, relative to the namespace.
 DRIVER_DEPTH_TOPIC = "camera/camera/depth/image_rect_raw"
@@ -76,6 +80,19 @@ TOPICS = (
         "",
         "Transforms, and with _static at its end the fixed ones; empty: /tf, with sim:=true tf in "
         "the namespace.",
+    ),
+)
+
+FRAMES = (
+    Argument(
+        "lidar_frame",
+        "",
+        "Publish robot.lidar_pose as base_link -> this frame; empty: a URDF or driver does.",
+    ),
+    Argument(
+        "camera_frame",
+        "",
+        "Publish robot.camera_pose as base_link -> this frame; empty: as above.",
     ),
 )
 
@@ -144,13 +161,43 @@ def name_problems(given: Mapping[str, str], names: Iterable[str]) -> list[str]:
     ]
 
 
-def frame_problems(given: Mapping[str, str], names: Iterable[str]) -> list[str]:
-    """Return what is wrong with frame ids; empty ones are for nothing."""
-    return [
-        f"{name}: expected a frame_id such as base_laser, found {printable(repr(given[name]))}"
-        for name in names
-        if given[name] and not _FRAME.fullmatch(given[name])
+def frame_problems(given: Mapping[str, str], sim: bool) -> list[str]:
+    """Return what is wrong with the values of FRAMES; empty ones are for nothing."""
+    wanted = {name: given[name] for name in MOUNTINGS if given[name]}
+    problems = [
+        f"{name}: expected a frame_id such as base_laser, found {printable(repr(frame))}"
+        for name, frame in wanted.items()
+        if not _FRAME.fullmatch(frame)
     ]
+    if wanted and sim:
+        problems.append(f"{', '.join(wanted)}: the simulator publishes its own transforms")
+    return problems
+
+
+def mounting_arguments(given: Mapping[str, str], params_file: Path) -> dict[str, list[str]]:
+    """Return {argument of FRAMES: arguments of tf2_ros static_transform_publisher}.
+
+    Raises:
+        ParameterError: the file cannot be used, or it takes the poses from TF itself.
+    """
+    wanted = {name: given[name] for name in MOUNTINGS if given[name]}
+    if not wanted:
+        return {}
+    robot = robots.load(params_file)
+    if robot.use_tf:
+        raise ParameterError(
+            f"{', '.join(wanted)}: robot.use_tf of {params_file} takes the poses from TF; expected "
+            "false there, or no frame here"
+        )
+    arguments = {}
+    for name, frame in wanted.items():
+        placed = frames.mounting(robots.Pose(*getattr(robot, MOUNTINGS[name])), frame)
+        numbers = dict(zip(("x", "y", "z"), placed.translation_m))
+        numbers |= zip(("qx", "qy", "qz", "qw"), placed.quaternion)
+        words = [word for key, value in numbers.items() for word in (f"--{key}", f"{value:.9g}")]
+        words += ["--frame-id", placed.parent, "--child-frame-id", placed.child]
+        arguments[name] = words
+    return arguments
 
 
 def seed_problems(seed: str) -> list[str]:
