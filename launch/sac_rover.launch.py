@@ -13,7 +13,7 @@ from ament_index_python.packages import (
     get_package_share_directory,
 )
 from launch import LaunchDescription
-from launch.actions import GroupAction, LogInfo, OpaqueFunction
+from launch.actions import GroupAction, OpaqueFunction
 from launch.launch_description_sources import get_launch_description_from_any_launch_file
 from launch_ros.actions import Node, PushRosNamespace
 
@@ -100,6 +100,7 @@ def _tool(package, executable, arguments, ros_arguments, remappings, name=None):
         ros_arguments=ros_arguments,
         remappings=remappings,
         output="screen",
+        exec_name=name or executable,
         prefix=ros_launch.STOP_WITH_LAUNCH,
     )
 
@@ -163,7 +164,7 @@ def _start(context):
     if given["rviz"] == "true":
         shown = ["-d", str(config_file("sac_rover.rviz"))]
         actions.append(_tool("rviz2", "rviz2", shown, of_all, names))
-    return [LogInfo(msg=f"parameters: {params_file}"), GroupAction(actions)]
+    return [GroupAction(actions)]
 
 
 def generate_launch_description():

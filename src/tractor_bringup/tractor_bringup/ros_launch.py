@@ -100,6 +100,8 @@ def parameter_arguments(
     That is in memory of this process, opened through /proc: however the launch ends, also by a
     signal, nothing of it stays. Of what is given as `parameters` launch leaves files in /tmp.
     """
+    if not any(values.values()):
+        return ["--params-file", str(params_file)]
     memory = os.memfd_create("parameters")
     os.write(memory, launch_arguments.override_file(values).encode())
     overrides = f"/proc/{os.getpid()}/fd/{memory}"
