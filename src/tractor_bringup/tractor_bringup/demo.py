@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from tractor_inference import contract as contract_module
-from tractor_inference import paths, samples
+from tractor_inference import outside, paths, samples
 from tractor_inference.command import take_any_text
 from tractor_inference.errors import TractorError
 from tractor_inference.files import replace_file
@@ -56,6 +56,7 @@ LEAST_SHARE = 0.5
 # The toolkit's simulator builds its model anew before the actor is ready.
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 10.0
+MAX_RESULT_BYTES = 64 * 1024 * 1024
 PARTS = ("calibration_data", "models", "runs", "logs", "summary.json", "report.html")
 
 
@@ -354,7 +355,8 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
                     break
             processes.stop(scene.node)
             if number < scenes and scene.result_file is not None:
-                result.runs.append(json.loads(scene.result_file.read_text()))
+                text = outside.read_text(scene.result_file, MAX_RESULT_BYTES)
+                result.runs.append(_result(text, scene.node))
         progress.show(kept if keep else total_s, "done")
         result.drift = monitor.drift
         if kept < keep:
@@ -447,7 +449,15 @@ def convert(options: Options, actor: Path) -> dict[str, Any]:
         process = processes.start("convert", *command, stdout=subprocess.PIPE)
         printed, _ = process.communicate()
         processes.check(may_end="convert")
-    return json.loads(printed)
+    return _result(printed, "convert")
+
+
+def _result(text: str | bytes, process: str) -> dict[str, Any]:
+    """Return what a process has left as JSON; DemoError when it is none."""
+    try:
+        return outside.json_value(text, MAX_RESULT_BYTES)
+    except ValueError as error:
+        raise DemoError(f"{process}: expected its result as JSON: {error}") from error
 
 
 def prepare(options: Options) -> Path:

@@ -105,8 +105,8 @@ def _list(folder: Path, contract: Any) -> dict[str, Any]:
                 "verdict": version.record.verdict or None,
                 "target": model.target,
                 "bytes": model.bytes,
-                "mae": figures.get("mae"),
-                "sqnr_db": figures.get("sqnr_db"),
+                "mae": _number(figures.get("mae")),
+                "sqnr_db": _number(figures.get("sqnr_db")),
             }
         rows.append(row)
     return {
@@ -116,6 +116,10 @@ def _list(folder: Path, contract: Any) -> dict[str, Any]:
         "before": models_folder.before(folder),
         "versions": rows,
     }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) else None
 
 
 def _change(folder: Path, verb: str, wanted: str | None, contract: Any) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from tractor_inference import manifest
+from tractor_inference import manifest, outside
 from tractor_inference.contract import Contract
 from tractor_inference.errors import ModelError, TractorError
 from tractor_inference.manifest import Manifest
@@ -29,6 +30,9 @@ HISTORY = "history.jsonl"
 # A folder that a process works in, and in it the change that the process is about to make.
 WORK_PREFIX = ".convert-"
 INTENT = "intent.json"
+# A line has 200 bytes: a model that changes each hour writes two megabytes a year.
+MAX_LINE_BYTES, MAX_HISTORY_BYTES = 64 * 1024, 64 * 1024 * 1024
+MOST_NAMED = 10
 _VERSION = re.compile(r"([^/]+)\.(\d{8}T\d{6}Z)(?:-\d+)?")
 
 log = logging.getLogger(__name__)
@@ -164,15 +168,17 @@ def history(folder: Path) -> list[Change]:
 
 def before(folder: Path) -> str | None:
     """Return what drove before; of a model that was rolled back to, what drove before that one."""
-    drove: list[str | None] = []
+    drove: list[str] = []
+    times: Counter[str] = Counter()
     for change in history(folder):
         # Where lines are lost, or the link was moved by hand, `previous` still tells.
         for name in filter(None, (change.previous, change.version)):
-            if change.action == "rollback" and name == change.version and name in drove:
+            if change.action == "rollback" and name == change.version and times[name]:
                 while drove[-1] != name:
-                    drove.pop()
+                    times[drove.pop()] -= 1
             elif drove[-1:] != [name]:
                 drove.append(name)
+                times[name] += 1
     if drove[-1:] == [driving(folder)]:
         drove.pop()
     return drove[-1] if drove else None
@@ -181,30 +187,56 @@ def before(folder: Path) -> str | None:
 def recorded(folder: Path) -> list[Change]:
     """Return the lines of the history, the oldest first."""
     path, changes = folder / HISTORY, []
-    with contextlib.suppress(FileNotFoundError):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        for number, line in enumerate(text.split("\n"), 1):
-            if change := _parse(line):
-                changes.append(change)
-            elif line:
-                log.warning("%s: line %d cannot be read and is left out", path, number)
+    unread: list[int] = []
+    for number, line in enumerate(_lines(path), 1):
+        if change := _parse(line):
+            changes.append(change)
+        elif line:
+            unread.append(number)
+    for number in unread[:MOST_NAMED]:
+        log.warning("%s: line %d cannot be read and is left out", path, number)
+    if len(unread) > MOST_NAMED:
+        log.warning("%s: %d more lines too", path, len(unread) - MOST_NAMED)
     return changes
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of the history, none without one; of a line that is too long the beginning.
+
+    Raises:
+        ModelError: it is no file, or longer than any rover's life.
+    """
+    try:
+        with outside.open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_HISTORY_BYTES:
+                raise ValueError(f"expected at most {MAX_HISTORY_BYTES} bytes, found {size}")
+            while line := file.readline(MAX_LINE_BYTES):
+                rest = line
+                while rest[-1:] != b"\n" and (rest := file.readline(MAX_LINE_BYTES)):
+                    pass
+                yield line.rstrip(b"\n")
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; move it away, the versions stay") from error
 
 
 def unrecorded(folder: Path) -> list[Change]:
     """Return what a killed process has changed without recording it; empty, or one change."""
     found = []
     for file in folder.glob(f"{WORK_PREFIX}*/{INTENT}"):
-        with contextlib.suppress(FileNotFoundError):  # its process has just ended
-            change = _parse(file.read_text(encoding="utf-8", errors="replace"))
+        # FileNotFoundError: its process has just ended. ValueError: no process of ours wrote it.
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            change = _parse(outside.read_bytes(file, MAX_LINE_BYTES))
             if change and change.version == driving(folder) and change not in recorded(folder):
                 found.append(change)
     return found
 
 
-def _parse(line: str) -> Change | None:
+def _parse(line: bytes) -> Change | None:
     try:
-        change = Change(**json.loads(line))
+        # A byte that is no text costs one letter of a name, not the line.
+        change = Change(**outside.json_value(line.decode("utf-8", "replace"), MAX_LINE_BYTES))
     except (ValueError, TypeError):
         return None
     texts = (change.time, change.action, change.version)

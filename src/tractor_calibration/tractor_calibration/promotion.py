@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tractor_inference import files, manifest
+from tractor_inference import files, manifest, outside
 from tractor_inference.command import uninterrupted
 from tractor_inference.contract import Contract
 from tractor_inference.errors import ModelError, raise_all
@@ -326,7 +326,7 @@ def _keep(work: Path, stem: str, undo: contextlib.ExitStack) -> str | None:
 def _move_paths(path: Path) -> None:
     """Let the relative paths in the copy of a manifest lead from a version to where they led."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = outside.json_value(outside.read_text(path))
         for part, key in (("onnx", "file"), ("calibration", "folder")):
             if record[part][key]:
                 record[part][key] = os.path.join(os.pardir, os.pardir, record[part][key])

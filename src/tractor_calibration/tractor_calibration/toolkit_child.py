@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import limited, parameters, rknn_toolkit
-from tractor_inference.contract import Contract, normalize
+from tractor_inference import limited, npz, outside, parameters, rknn_toolkit
+from tractor_inference.contract import ACTION_SIZE, Contract, normalize
 from tractor_inference.errors import ModelError, TractorError
 from tractor_inference.manifest import BuildRecord
 from tractor_inference.rknn_toolkit import LayerError
@@ -44,6 +44,8 @@ _JOB, _RESULT, _FRAMES = "job.json", "result.json", "frames.npz"
 _POLL_S = 0.05
 # With less free on a disk, what the toolkit could not do is laid on that.
 LEAST_ROOM_BYTES = 4_000_000
+# Thousands of frames have some kilobytes of actions.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # Enough to see that a simulator answers the same frame otherwise.
 REPEATED_FRAMES = 32
 
@@ -232,7 +234,7 @@ def _read_outcome(job: Job, folder: Path, code: int, log: Path) -> Outcome:
         }.get(name, "run it again, and keep the log if it happens twice")
         raise ToolkitDied(f"rknn-toolkit2 died with {name}: {remedy}; see {log}")
     try:
-        result = json.loads((folder / _RESULT).read_text())
+        result = outside.json_value(outside.read_text(folder / _RESULT))
         if "error" in result:
             kind = NoRoomError if result.get("files") else ModelError
             raise kind(f"{result['error']}; see {log}")
@@ -258,8 +260,13 @@ def _read_outcome(job: Job, folder: Path, code: int, log: Path) -> Outcome:
 
 
 def _read_actions(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    with np.load(file) as answers:
-        return answers["actions"], answers["repeated"]
+    names = ("actions", "repeated")
+    data = outside.read_bytes(file, MAX_ANSWER_BYTES)
+    answers = npz.read_arrays(data, names, MAX_ANSWER_BYTES, MAX_ANSWER_BYTES)
+    for name in names:
+        if (found := answers[name]).dtype != np.float32 or found.shape[1:] != (ACTION_SIZE,):
+            raise ValueError(f"{name}: expected (n, {ACTION_SIZE}) float32, found {found.shape}")
+    return answers["actions"], answers["repeated"]
 
 
 def _build(contract: Contract, target: str, name: str, options: BuildRecord) -> dict[str, Any]:
@@ -305,7 +312,7 @@ def _build(contract: Contract, target: str, name: str, options: BuildRecord) -> 
 def main() -> int:
     """Do the job in the folder named on the command line."""
     os.chdir(sys.argv[1])
-    job = json.loads(Path(_JOB).read_text())
+    job = outside.json_value(outside.read_text(_JOB))
     try:
         contract = parameters.from_values(Contract, job["observation"])
         result: dict[str, Any] = {

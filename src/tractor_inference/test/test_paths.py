@@ -36,7 +36,7 @@ class Checkout:
         self.code = root / "src/tractor_inference"
         package = Path(tractor_inference.__file__).parent
         (self.code / "tractor_inference").mkdir(parents=True)
-        for name in ("__init__", "errors", "parameters", "paths"):
+        for name in ("__init__", "errors", "outside", "parameters", "paths"):
             shutil.copy(package / f"{name}.py", self.code / "tractor_inference")
 
     def install(self, prefix, link=False, record=True):

@@ -66,8 +66,8 @@ def test_files_with_only_bev_and_proprio_are_read(tmp_path):
         ({"bev": np.array([{"a": 1}], dtype=object)}, "pickle"),
         ({"stamp": np.float64("nan")}, "stamp: expected one integer in ns, found float64"),
         ({"stamp": np.array("noon")}, "stamp: expected one integer"),
-        ({"stamp": np.complex64(1j)}, "stamp: expected one integer"),
-        ({"stamp": np.datetime64("2025-01-01")}, "stamp: expected one integer"),
+        ({"stamp": np.complex64(1j)}, "stamp: expected an array of numbers"),
+        ({"stamp": np.datetime64("2025-01-01")}, "stamp: expected an array of numbers"),
         ({"stamp": np.array([7])}, r"stamp: expected one integer in ns, found int64 .*\(1,\)"),
     ],
 )

@@ -13,6 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from . import outside
 from .contract import Contract
 from .errors import ModelError, raise_all
 from .files import replace_file
@@ -219,7 +220,7 @@ def _open(rknn: Path) -> ModelFolder:
 def _read(folder: ModelFolder) -> Manifest:
     path = folder.model.with_suffix(".json")
     try:
-        value: Any = json.loads(folder.read(path))
+        value: Any = outside.json_value(folder.read(path))
     except ModelError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
@@ -227,10 +228,10 @@ def _read(folder: ModelFolder) -> Manifest:
             f"{path}: expected the manifest that convert writes beside {folder.model.name}, "
             "found none; convert the ONNX actor again"
         ) from error
-    except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
+    except ValueError as error:
         raise ModelError(f"{path}: not a readable manifest ({error})") from error
     if isinstance(value, dict) and value.get("schema") != SCHEMA:
-        raise ModelError(f"{path}: expected schema {SCHEMA}, found {value.get('schema')!r}")
+        raise ModelError(f"{path}: expected schema {SCHEMA}, found {value.get('schema')!r:.80}")
     problems: list[str] = []
     manifest = _parse(value, Manifest, "manifest", problems)
     if not problems:

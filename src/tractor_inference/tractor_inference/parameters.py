@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import outside
 from .errors import ParameterError, raise_all
 
 T = TypeVar("T")
@@ -76,7 +77,8 @@ def _value_problems(name: str, value: Any, metadata: Mapping[str, Any]) -> list[
     if metadata["length"] is not None and len(value) != metadata["length"]:
         problems.append(f"{name}: expected {metadata['length']} elements, found {len(value)}")
     if metadata["choices"] and value not in metadata["choices"]:
-        problems.append(f"{name}: expected one of {list(metadata['choices'])}, found {value!r}")
+        choices = list(metadata["choices"])
+        problems.append(f"{name}: expected one of {choices}, found {value!r:.200}")
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, float) and not math.isfinite(item):
             problems.append(f"{name}: expected a finite number, found {item}")
@@ -114,7 +116,7 @@ def from_values(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         try:
             converted = _convert(value, kind)
         except TypeError:
-            problems.append(f"{full_name}: expected {_kind_name(kind)}, found {value!r}")
+            problems.append(f"{full_name}: expected {_kind_name(kind)}, found {value!r:.200}")
             continue
         found[name] = converted
         problems += _value_problems(full_name, converted, field.metadata)
@@ -186,19 +188,17 @@ def _section(path: Path, document: Mapping[str, Any], section: str) -> dict[str,
 
 
 def _read_document(path: Path) -> Mapping[str, Any]:
-    import yaml
-
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = outside.yaml_value(outside.read_text(path))
     except OSError as error:
         raise ParameterError(
             f"parameter file {path}: cannot be read ({error.strerror}); "
             "give the path of config/sac_rover.yaml"
         ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or no such date
+    except ValueError as error:
         raise ParameterError(f"parameter file {path}: not valid YAML: {error}") from error
     if not isinstance(document, Mapping):
         raise ParameterError(
-            f"parameter file {path}: expected sections of nodes, found {document!r}"
+            f"parameter file {path}: expected sections of nodes, found {document!r:.200}"
         )
     return document

@@ -23,7 +23,7 @@ from rclpy.task import Future as RosFuture
 from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
-from . import messages, model_file, proprio
+from . import messages, model_file, outside, proprio
 from .actor_parameters import ActorParameters
 from .backends import open_backend
 from .drift import DriftWatch
@@ -63,6 +63,7 @@ WATCH_PERIOD_S = 1.0
 EXIT_HUNG = 70
 # Beside the samples: the digest of a model that hung on trial, for the next start.
 HUNG_FILE = "hung_on_trial.txt"
+MAX_HUNG_BYTES = 1000
 NOTE_LIMIT_S = 1.0
 
 
@@ -114,8 +115,8 @@ class SacActorNode(ManagedNode):
     def set_up(self) -> None:
         """Open and warm up the model, start the sampler, create the interfaces."""
         own: ActorParameters = self.parameters
-        with contextlib.suppress(OSError):  # what cannot be read was not written
-            self._rolled_back.add(self._hung_file().read_text().strip())
+        if hung := self._hung_digest():
+            self._rolled_back.add(hung)
         policy = self._wait_for(_in_background(self._open_policy), OPEN_LIMIT_S)
         try:
             self._require_not_rolled_back(policy)
@@ -404,6 +405,19 @@ class SacActorNode(ManagedNode):
     def _hung_file(self) -> Path:
         return Path(self.parameters.calibration_dir) / HUNG_FILE
 
+    def _hung_digest(self) -> str:
+        """Return the digest of a model that hung before; empty when none did, as a rule."""
+        try:
+            return outside.read_text(self._hung_file(), MAX_HUNG_BYTES).strip()
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as error:
+            self.get_logger().warning(
+                f"{self._hung_file()}: cannot be read ({error}), so it is not known whether a "
+                "model hung here before; remove it"
+            )
+            return ""
+
     def _note_hung(self, digest: str) -> None:
         """Let the next start refuse a model; a disk that hangs is not waited for."""
 
@@ -415,8 +429,8 @@ class SacActorNode(ManagedNode):
         wait([_in_background(note)], NOTE_LIMIT_S)
 
     def _forget_hung(self, digest: str) -> None:
-        with contextlib.suppress(OSError):  # there is none, as a rule
-            if self._hung_file().read_text().strip() == digest:
+        if self._hung_digest() == digest:
+            with contextlib.suppress(OSError):  # the next start refuses it once more
                 self._hung_file().unlink()
 
     # Services and reopening

@@ -206,7 +206,7 @@ class Sampler:
     # The thread
 
     def _work(self) -> None:
-        for path in samples.list_files(self.folder):
+        for path in self._list():
             if self._ending:
                 break
             # What cannot be read cannot calibrate either; `check` names it.
@@ -238,23 +238,36 @@ class Sampler:
             if future is not None:
                 future.set_exception(error)
             if not isinstance(error, TractorError):
-                reason = f"{self.folder}: {error}"
-                if isinstance(error, OSError):
-                    reason = explain(error, self.folder)
-                self.error = f"sampling stopped: {reason}"
-                log.warning("%s", self.error)
+                self._stop(error)
 
     def _recount(self) -> None:
         """Notice what others took away, and try a folder again that could not be written."""
         self._recounted_s = time.monotonic()
-        files = samples.list_files(self.folder)
+        self.error = None
+        files = self._list()
+        if self.error is not None:
+            return
         there = {*files}
         for key in [key for key, kept in self._kept.items() if kept.path not in there]:
             self._retention.remove(key)
             del self._kept[key]
         self._say_what_lacks()
         self.kept = len(files)
-        self.error = None
+
+    def _list(self) -> list[Path]:
+        """Return the files; none, and the error noted, where the disk does not give them."""
+        try:
+            return samples.list_files(self.folder)
+        except OSError as error:
+            self._stop(error)
+            return []
+
+    def _stop(self, error: Exception) -> None:
+        reason = f"{self.folder}: {error}"
+        if isinstance(error, OSError):
+            reason = explain(error, self.folder)
+        self.error = f"sampling stopped: {reason}"
+        log.warning("%s", self.error)
 
     def _consider(self, sample: Sample) -> None:
         """Write a candidate that is worth a place, then remove the one that it replaces."""

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 import io
 import itertools
-import os
 import re
-import stat
-import struct
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import npz, outside
 from .contract import Contract
 from .errors import ContractError, SampleError
 from .files import add_file
@@ -31,7 +27,6 @@ MAX_MEMBER_BYTES = 16 * 1024 * 1024
 MAX_TEXT = 200
 MEMBERS = ("bev", "proprio", "stamp", "contract", "session", "origin")
 _DIGEST = re.compile("[0-9a-f]{64}")
-_KINDS = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"))
 
 
 class ForeignSampleError(SampleError):
@@ -94,61 +89,6 @@ def _proprio_range_problems(proprio: NDArray, contract: Contract) -> list[str]:
     return problems
 
 
-def _member_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple, np.dtype]:
-    """Read shape and dtype of one .npy member without reading its data."""
-    with archive.open(info) as file:
-        magic = file.read(8)
-        if magic[:6] != b"\x93NUMPY":
-            raise SampleError(f"{info.filename}: not a .npy member")
-        size = struct.unpack("<H", file.read(2))[0] if magic[6] == 1 else None
-        if size is None:
-            size = struct.unpack("<I", file.read(4))[0]
-        if size > 10_000:
-            raise SampleError(f"{info.filename}: absurd header of {size} bytes")
-        header = ast.literal_eval(file.read(size).decode("latin1"))
-    dtype = np.dtype(header["descr"])
-    if dtype.hasobject:
-        raise SampleError(f"{info.filename}: holds Python objects (pickle), which are never loaded")
-    return tuple(header["shape"]), dtype
-
-
-def _read_bytes(path: Path) -> bytes:
-    """Read a file of a sensible size once, links not followed."""
-    found = os.lstat(path)
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for fits, name in _KINDS if fits(found.st_mode)), "a special file")
-        raise SampleError(f"expected a regular file, found {kind}")
-    if found.st_size > MAX_FILE_BYTES:
-        raise SampleError(f"expected at most {MAX_FILE_BYTES} bytes, found {found.st_size}")
-    with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW)) as file:
-        return file.read(MAX_FILE_BYTES)
-
-
-def _load_members(data: bytes) -> dict[str, NDArray]:
-    """Load the members of a sample after checking sizes and headers against what they declare."""
-    arrays = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            if name not in MEMBERS:
-                continue
-            if name in arrays:
-                raise SampleError(f"{name}: expected one such member, found several")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # zipfile unpacks the other kinds without a bound, even to read a header.
-                raise SampleError(
-                    f"{name}: expected stored or deflated data, found compression "
-                    f"{info.compress_type}"
-                )
-            shape, dtype = _member_header(archive, info)
-            declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if declared > MAX_MEMBER_BYTES or info.file_size > MAX_MEMBER_BYTES:
-                raise SampleError(f"{name}: declares {max(declared, info.file_size)} bytes")
-            with archive.open(info) as file:
-                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
-    return arrays
-
-
 def read(path: str | Path, contract: Contract) -> Sample:
     """Read and check one sample; pickles, bombs and links are refused before they are loaded.
 
@@ -160,7 +100,7 @@ def read(path: str | Path, contract: Contract) -> Sample:
     """
     path = Path(path)
     try:
-        return parse(_read_bytes(path), contract)
+        return parse(outside.read_bytes(path, MAX_FILE_BYTES, follow=False), contract)
     except ForeignSampleError as error:
         raise ForeignSampleError(f"{path}: {error}", error.digest) from error
     except SampleError as error:
@@ -169,6 +109,8 @@ def read(path: str | Path, contract: Contract) -> Sample:
         raise SampleError(f"{path}: no such file") from error
     except OSError as error:
         raise SampleError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # too large, or no regular file
+        raise SampleError(f"{path}: {error}") from error
 
 
 def parse(data: bytes, contract: Contract) -> Sample:
@@ -179,22 +121,22 @@ def parse(data: bytes, contract: Contract) -> Sample:
         SampleError: they cannot calibrate a model; all reasons at once.
     """
     try:
-        arrays = _load_members(data)
-    except SampleError:
-        raise
-    except Exception as error:  # zipfile, zlib, ast and numpy raise many kinds on damaged files
-        raise SampleError(f"not a readable .npz file ({error})") from error
+        arrays = npz.read_arrays(data, MEMBERS, MAX_MEMBER_BYTES, MAX_MEMBER_BYTES)
+    except ValueError as error:
+        raise SampleError(str(error)) from error
     missing = [name for name in ("bev", "proprio") if name not in arrays]
     if missing:
         raise SampleError(f"expected members bev and proprio, missing {missing}")
     problems = sample_problems(arrays["bev"], arrays["proprio"], contract)
     digest = str(arrays.get("contract", contract.digest))
     try:
-        contract.require_same(digest, "sample")
+        contract.require_same(digest[:MAX_TEXT], "sample")
     except ContractError as error:
         problems.append(str(error))
     stamp = arrays.get("stamp")
-    if stamp is not None and (stamp.ndim != 0 or stamp.dtype.kind not in "iu"):
+    if stamp is not None and (
+        stamp.ndim != 0 or stamp.dtype.kind not in "iu" or not 0 <= int(stamp) < 2**63
+    ):
         problems.append(
             f"stamp: expected one integer in ns, found {stamp.dtype} of shape {stamp.shape}"
         )

@@ -11,9 +11,8 @@ A folder, searched with its sub-folders in the order of names, may hold
 
 from __future__ import annotations
 
-import json
 import math
-import zipfile
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_inference import npz, outside
 from tractor_inference.bev import DepthImage, Intrinsics
 from tractor_inference.errors import SensorError, TractorError, raise_all
 from tractor_inference.scan import Scan
@@ -30,6 +30,10 @@ DEPTH_PERIOD_S = 1.0 / 30.0
 # A scan without a stamp lasts as long as one turn of the LiDAR.
 SCAN_PERIOD_S = 0.1
 SCAN_FIELDS = ("stamps", "ranges", "angle_min", "angle_increment", "range_min", "range_max")
+# An hour of scans, and the largest image of a depth camera, with much to spare.
+MAX_FILE_BYTES, MAX_PIXELS = 256 * 1024 * 1024, 16 * 1024 * 1024
+MAX_CSV_BYTES, MAX_BEAMS, MAX_ANGLE_RAD = 4 * 1024 * 1024, 100_000, 4.0 * math.pi
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # A csv does not say what its sensor can measure.
 CSV_RANGE_MIN_M, CSV_RANGE_MAX_M = 0.05, 12.0
 
@@ -113,13 +117,23 @@ def read_recording(folder: str | Path) -> Recording:
 
 def _read_npz(path: Path) -> tuple[list[Scan], list[float]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in SCAN_FIELDS if name not in archive.files]
-            if missing:
-                raise SensorError(f"{path}: expected the arrays {SCAN_FIELDS}, missing {missing}")
-            stamps, ranges, *geometry = (archive[name] for name in SCAN_FIELDS)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        data = outside.read_bytes(path, MAX_FILE_BYTES)
+        arrays = npz.read_arrays(data, SCAN_FIELDS, MAX_FILE_BYTES, MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:
         raise SensorError(f"{path}: not a readable npz: {error}") from error
+    missing = [name for name in SCAN_FIELDS if name not in arrays]
+    if missing:
+        raise SensorError(f"{path}: expected the arrays {SCAN_FIELDS}, missing {missing}")
+    stamps, ranges, *geometry = (arrays[name] for name in SCAN_FIELDS)
+    for name, array in arrays.items():
+        single = name not in ("stamps", "ranges")
+        if array.dtype.kind not in "iuf" or (single and array.size != 1):
+            raise SensorError(
+                f"{path}: expected numbers, and one of {name}, found {array.dtype} of shape "
+                f"{array.shape}"
+                if single
+                else f"{path}: expected numbers in {name}, found {array.dtype}"
+            )
     if ranges.ndim != 2 or not ranges.size or stamps.shape != ranges.shape[:1]:
         raise SensorError(
             f"{path}: expected stamps (n,) and ranges (n, beams), "
@@ -127,26 +141,32 @@ def _read_npz(path: Path) -> tuple[list[Scan], list[float]]:
         )
     if not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any():
         raise SensorError(f"{path}: expected finite, rising stamps")
-    scans = [Scan(row.astype(np.float32), *map(float, geometry)) for row in ranges]
+    if not all(np.isfinite(value).all() for value in geometry):
+        raise SensorError(f"{path}: expected finite numbers in {SCAN_FIELDS[2:]}")
+    with np.errstate(over="ignore"):  # beyond what float32 holds is beyond range_max
+        scans = [Scan(row.astype(np.float32), *(v.item() for v in geometry)) for row in ranges]
     return scans, (stamps - stamps[0]).tolist()
 
 
 def _read_csv(path: Path) -> tuple[list[Scan], list[float]]:
     try:
-        rows = np.loadtxt(path, delimiter=",", ndmin=2)
+        text = outside.read_text(path, MAX_CSV_BYTES)
+        rows = np.loadtxt(text.splitlines(), delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
         raise SensorError(f"{path}: not readable as csv: {error}") from error
     if rows.shape[0] < 2 or rows.shape[1] != 2 or not np.isfinite(rows).all():
         raise SensorError(
             f"{path}: expected two or more rows of finite angle_rad,range_m, found {rows.shape}"
         )
+    if np.abs(rows[:, 0]).max() > MAX_ANGLE_RAD:
+        raise SensorError(f"{path}: expected angles within {MAX_ANGLE_RAD:.1f} rad, found more")
     return [_even_scan(rows[:, 0], rows[:, 1])], [0.0]
 
 
 def _even_scan(angles_rad: NDArray[np.float64], ranges_m: NDArray[np.float64]) -> Scan:
     """Return a full circle of even beams: each takes its nearest range, NaN (unknown) without."""
     spacing_rad = float(np.median(np.abs(np.diff(np.sort(angles_rad)))))
-    beams = max(2, round(2.0 * math.pi / spacing_rad))
+    beams = min(max(2, round(2.0 * math.pi / max(spacing_rad, 1e-9))), MAX_BEAMS)
     increment_rad = 2.0 * math.pi / beams
     index = np.round(angles_rad / increment_rad).astype(int) % beams
     even_m = np.full(beams, np.inf)
@@ -162,7 +182,18 @@ def _read_png(path: Path, intrinsics: Intrinsics) -> DepthImage:
         raise TractorError(
             "reading depth images needs OpenCV: pip install opencv-python-headless"
         ) from error
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        data = outside.read_bytes(path, MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:
+        raise SensorError(f"{path}: not a readable PNG: {error}") from error
+    # Width and height come first, see https://www.w3.org/TR/png-3/#11IHDR; OpenCV makes room.
+    width, height = struct.unpack(">II", data[16:24].ljust(8, b"\0"))
+    if data[:8] != PNG_MAGIC or not 0 < width * height <= MAX_PIXELS:
+        raise SensorError(
+            f"{path}: not a readable PNG: expected at most {MAX_PIXELS} pixels, found "
+            f"{width}x{height}"
+        )
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise SensorError(f"{path}: not a readable PNG")
     if pixels.dtype != np.uint16 or pixels.ndim != 2:
@@ -177,7 +208,8 @@ def _read_intrinsics(folder: Path) -> Intrinsics:
     if len(files) != 1:
         raise SensorError(f"{folder}: expected one camera*.json, found {len(files)}")
     try:
-        k = [float(value) for value in json.loads(files[0].read_text())["intrinsic_matrix"]]
+        camera = outside.json_value(outside.read_text(files[0]))
+        k = [float(value) for value in camera["intrinsic_matrix"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SensorError(f"{files[0]}: no usable intrinsic_matrix: {error!r}") from error
     if len(k) != 9 or not (k[0] > 0 and k[4] > 0):

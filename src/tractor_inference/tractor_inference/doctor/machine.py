@@ -21,7 +21,7 @@ import xml.etree.ElementTree
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from .. import paths
+from .. import outside, paths
 from ..errors import ParameterError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -237,8 +237,8 @@ def fast_dds(host: Host) -> list[Line]:
     try:
         if not file.is_file():
             raise FileNotFoundError("no such file")
-        xml.etree.ElementTree.fromstring(file.read_bytes())
-    except (OSError, xml.etree.ElementTree.ParseError) as error:
+        xml.etree.ElementTree.fromstring(outside.read_bytes(file))
+    except (OSError, ValueError, xml.etree.ElementTree.ParseError) as error:
         return [Line("Fast DDS", FAIL, f"the profile {file} cannot be read: {error}", remedy)]
     origin = PROFILES if given else f"of the launch files; other processes need {PROFILES}"
     return [Line("Fast DDS", OK, f"{file} ({origin})")]
