@@ -24,6 +24,7 @@ from tractor_inference import manifest, probes, samples
 from tractor_inference.backends import open_backend
 from tractor_inference.contract import normalize
 from tractor_inference.drift import feature_names
+from tractor_inference.errors import ModelError
 
 COMMAND = [sys.executable, "-m", "tractor_calibration", "convert"]
 
@@ -657,6 +658,39 @@ def test_the_same_inputs_give_the_same_model_twice(models, contract, calibration
     assert first.calibration == second.calibration
     assert first.probes == second.probes
     assert without_times(first.validation) == without_times(second.validation)
+
+
+@pytest.mark.toolkit
+def test_what_torch_writes_by_default_converts_and_is_found_again(
+    models, contract, calibration_dir
+):
+    """Opset 20, a free batch axis, another output, and the weights in a file beside it."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    actor = models / "actor.onnx"
+    model = onnx.load_model(actor)
+    model.opset_import[0].version, model.ir_version = 20, 10
+    model.graph.node.append(helper.make_node("Exp", ["f3"], ["std"]))
+    model.graph.output.append(helper.make_tensor_value_info("std", TensorProto.FLOAT, [1, 2]))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    beside = actor.with_name("actor.onnx.data")
+    onnx.save(model, actor, save_as_external_data=True, location=beside.name, size_threshold=0)
+    result = conversion.convert(request(models, contract, calibration_dir, accept=True))
+    assert result["onnx_bytes"] == actor.stat().st_size + beside.stat().st_size
+    note = result["notes"][0]
+    for change in ("put inside", "left out: std", "batch axis set to 1", "opset 20 lowered to 19"):
+        assert change in note
+    rknn = models / "remote_trained.rknn"
+    simulator = open_backend("rknn_sim", rknn, contract)
+    probes.check(simulator)
+    simulator.close()
+    weights = bytearray(beside.read_bytes())
+    weights[0] ^= 1
+    beside.write_bytes(weights)
+    with pytest.raises(ModelError, match=r"expected sha256 .* as its manifest says"):
+        open_backend("rknn_sim", rknn, contract)
 
 
 @pytest.mark.toolkit
