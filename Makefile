@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick bench lint build clean
+.PHONY: help setup demo test test-quick fuzz bench lint build clean
 MAKEFLAGS += --no-print-directory
 
 # Where apt ROS 2 Jazzy is, that one is used: its setup.bash puts rclpy on PYTHONPATH, and the venv
@@ -21,6 +21,8 @@ compile = echo "$@: compiling the grid kernel"; \
 # ROS's extension modules fit the system's Python only; the wheels fit any of these.
 PYTHON := $(if $(filter apt,$(ros_origin)),/usr/bin/python3,python3 python3.12 python3.11 python3.10)
 SOURCE :=
+MINUTES := 5
+REPLAY :=
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -81,6 +83,10 @@ test: $(ready) ## Run every test
 test-quick: $(ready) ## Run the tests that start no ROS process, toolkit or emulator
 	@$(run)python -m pytest -m "not slow and not ros and not toolkit and not qemu"
 
+fuzz: $(ready) ## Fuzz every parser for MINUTES=5 in all; cases that fail are kept in fuzz_output/
+	@export PYTHONPATH=src/tractor_inference/test:src/tractor_bringup/test$${PYTHONPATH:+:$$PYTHONPATH}
+	$(run)python -m fuzz $(if $(REPLAY),--replay $(REPLAY),--minutes $(MINUTES))
+
 bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes bench_output/
 	@$(run)python bench/bev.py
 	$(run)python bench/latency.py
@@ -111,6 +117,6 @@ build: $(ready) ## Build the ROS 2 workspace into install/ (then: source install
 	  fail "expected $$installed to be a link to config/sac_rover.yaml, found none: see log/latest_build"
 	$(compile)
 
-clean: ## Remove .venv, builds, caches, demo_output/ and bench_output/; samples and models stay
-	@rm -rf .venv build install log demo_output bench_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove .venv, builds, caches, demo_output/, bench_output/ and fuzz_output/; samples and models stay
+	@rm -rf .venv build install log demo_output bench_output fuzz_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src -name __pycache__ -prune -exec rm -rf {} +

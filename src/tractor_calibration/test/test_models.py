@@ -45,6 +45,20 @@ def as_json(run, *arguments):
     return result
 
 
+@pytest.mark.parametrize("figure", ["9" * 3000, "a text", [], {}, True, "1e999", "[" * 5000])
+def test_whatever_a_manifest_holds_the_versions_are_listed(run, versioned, figure):
+    path = versioned / "versions" / FIRST / "actor.json"
+    value = json.loads(path.read_text())
+    value["validation"][value["model"]["precision"]]["mae"] = "PLACE"
+    text = figure if isinstance(figure, str) and figure != "a text" else json.dumps(figure)
+    path.chmod(0o644)
+    path.write_text(json.dumps(value).replace('"PLACE"', text))
+    result = as_json(run, "list")
+    first, _, second = result["versions"]
+    assert first.get("mae") is None and "broken" not in second
+    assert run("list")[0] == 0
+
+
 def test_list_shows_every_version_and_what_drives(run, versioned):
     (versioned / "versions" / OTHER / "other.rknn").unlink()
     result = as_json(run, "list")

@@ -416,7 +416,14 @@ def test_a_history_cut_short_loses_its_last_line_only(versioned, contract, publi
     assert path.read_text().startswith("".join(lines[:-1]) + lines[-1][:kept])
 
 
-@pytest.mark.parametrize("line", ["\0\0\0", "[]", '{"time": 1}', '{"version": "a"}', "\xff"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\0\0\0", "[]", '{"time": 1}', '{"version": "a"}', "\xff", "[" * 100_000, "1" * 5000,
+        '{"time": ' * 5000, '"' + "x" * 200_000 + '"', "{}\n" * 5000,
+        '{"time": "", "time": "", "action": "promote", "version": "v", "previous": null}',
+    ],
+)  # fmt: skip
 def test_lines_of_others_are_left_out_and_left_alone(versioned, contract, line):
     path = versioned / "history.jsonl"
     path.write_text(line + "\n" + path.read_text(), encoding="latin-1")
@@ -424,6 +431,13 @@ def test_lines_of_others_are_left_out_and_left_alone(versioned, contract, line):
     assert models_folder.before(versioned) == OTHER
     promote(versioned, FIRST, contract)
     assert path.read_bytes().startswith(before)
+
+
+def test_a_history_that_is_no_file_is_named_and_never_waited_for(versioned):
+    (versioned / "history.jsonl").unlink()
+    os.mkfifo(versioned / "history.jsonl")
+    with pytest.raises(ModelError, match=r"history\.jsonl: expected a regular file, found a pipe"):
+        models_folder.before(versioned)
 
 
 # Faults and interruptions

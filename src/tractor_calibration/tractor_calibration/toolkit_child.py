@@ -235,6 +235,8 @@ def _read_outcome(job: Job, folder: Path, code: int, log: Path) -> Outcome:
         raise ToolkitDied(f"rknn-toolkit2 died with {name}: {remedy}; see {log}")
     try:
         result = outside.json_value(outside.read_text(folder / _RESULT))
+        if not isinstance(result, dict):
+            raise TypeError(f"expected an object, found {type(result).__name__}")
         if "error" in result:
             kind = NoRoomError if result.get("files") else ModelError
             raise kind(f"{result['error']}; see {log}")
@@ -244,19 +246,28 @@ def _read_outcome(job: Job, folder: Path, code: int, log: Path) -> Outcome:
             name: Build(
                 folder / f"{name}.rknn",
                 options,
-                result["builds"][name]["seconds"],
-                result["builds"][name]["infer_ms"],
+                _number(result["builds"][name]["seconds"]),
+                _number(result["builds"][name]["infer_ms"]),
                 *_read_actions(folder / f"{name}.npz"),
-                tuple(LayerError(*row) for row in result["builds"][name]["layers"]),
-                result["builds"][name]["no_layers"],
+                tuple(
+                    LayerError(str(layer), _number(cosine), _number(distance))
+                    for layer, cosine, distance in result["builds"][name]["layers"]
+                ),
+                str(result["builds"][name]["no_layers"]),
             )
             for name, options in job.builds.items()
         }
-        return Outcome(builds, result["toolkit"], result["python"])
+        return Outcome(builds, str(result["toolkit"]), str(result["python"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"rknn-toolkit2 ended with code {code} and without a complete result; see {log}"
         ) from error
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"expected a number, found {value!r:.80}")
+    return float(value)
 
 
 def _read_actions(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -519,6 +519,25 @@ def test_one_process_drives_samples_stops_and_ends_like_two(ros_graph, sensors, 
     ros_graph.until(lambda: not moving(commands[-1:]))
 
 
+def test_hostile_samples_in_its_folder_do_not_end_the_sampling(ros_graph, sensors, contract):
+    import test_samples
+
+    folder = ros_graph.folder / "samples"
+    folder.mkdir()
+    hostile = test_samples.write_hostile_samples(folder)
+    node = ros_graph.start(
+        "tractor_inference.drive_node", node="sac_actor", backend="fake",
+        calibration_dir=str(folder), sample_probability=1.0, sample_keep=5,
+    )  # fmt: skip
+
+    def good():
+        return [file for file in samples.list_files(folder) if file not in hostile]
+
+    ros_graph.until(lambda: len(good()) >= 5, every=sensors)
+    assert all(samples.read(file, contract) for file in good())
+    assert node.stop() == 0
+
+
 def test_both_channels_can_be_looked_at_as_occupancy_grids(ros_graph, sensors):
     from nav_msgs.msg import OccupancyGrid
     from rclpy.qos import qos_profile_sensor_data

@@ -68,6 +68,10 @@ def test_sections_are_laid_over_the_shared_one(tmp_path):
         ("node: {ros__parameters: 7}", "section node has no ros__parameters"),
         ("/**: {ros__parameters: {day: 2025-13-45}}", "not valid YAML"),
         ("just text", "expected sections of nodes"),
+        ("/**: &x {ros__parameters: *x}", r"the alias \*x"),
+        ("/**: {ros__parameters: " + "{a: " * 500, "nests deeper"),
+        ("/**: {ros__parameters: {a: 1, a: 2}}", "each key once, found 'a'"),
+        ("/**: {ros__parameters: {a: " + "1" * 400 + "}}", "number of 64 bits"),
     ],
 )
 def test_files_of_another_form_are_refused_naming_the_section(tmp_path, text, message):

@@ -132,6 +132,72 @@ def test_links_are_not_followed(tmp_path):
         samples.read(link, CONTRACT)
 
 
+def write_hostile_samples(folder):
+    """Write a file of each kind that an attacker, or a bad disk, may leave; return them."""
+    bev, proprio = frame().bev, frame().proprio
+    headers = {
+        "no_character": b"{'descr':'<U1','fortran_order':False,'shape':()}",
+        "deep": b"{'descr':'<U1','fortran_order':False,'shape':" + b"(" * 400 + b")" * 400 + b"}",
+        "signs": b"{'descr':'<U1','fortran_order':False,'shape':" + b"-" * 900 + b"1}",
+        "negative": b"{'descr':'<U1','fortran_order':False,'shape':(-1,)}",
+        "huge": b"{'descr':'<U999999999','fortran_order':False,'shape':()}",
+        "several": b"{'descr':'<U1','fortran_order':False,'shape':(1,)}",
+        "fields": b"{'descr':[('a','<f4')],'fortran_order':False,'shape':()}",
+    }
+    for name, header in headers.items():
+        with zipfile.ZipFile(folder / f"calib_0_{name}.npz", "w") as archive:
+            for member, array in (("bev", bev), ("proprio", proprio)):
+                data = io.BytesIO()
+                np.lib.format.write_array(data, array)
+                archive.writestr(f"{member}.npy", data.getvalue())
+            start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+            archive.writestr("contract.npy", start + header + b"\xff\xff\xff\xff")
+    with zipfile.ZipFile(folder / "calib_0_many.npz", "w") as archive:
+        for number in range(500):
+            archive.writestr(str(number), b"")
+    whole = save(folder).read_bytes()
+    (folder / "calib_1.npz").rename(folder / "calib_0_encrypted.npz")
+    # The bit that says so, in both headers: https://pkware.cachefly.net/webdocs/APPNOTE.TXT, 4.4.4
+    data = bytearray(whole)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(signature)
+        while at >= 0:
+            data[at + offset] |= 1
+            at = data.find(signature, at + 1)
+    (folder / "calib_0_encrypted.npz").write_bytes(data)
+    os.mkfifo(folder / "calib_0_pipe.npz")
+    (folder / "calib_0_folder.npz").mkdir()
+    return samples.list_files(folder)
+
+
+def test_hostile_samples_are_refused_and_the_others_are_read(tmp_path):
+    hostile = write_hostile_samples(tmp_path)
+    assert len(hostile) == 11
+    for file in hostile:
+        with pytest.raises(SampleError, match=file.name):
+            samples.read(file, CONTRACT)
+    good = samples.write(tmp_path, frame(), CONTRACT)
+    keeper = sampler(tmp_path, sample_probability=1.0)
+    before = keeper.kept
+    keeper.save(frame(1)).result(10)
+    keeper.close()
+    assert keeper.kept == before + 1 and good.exists()
+    assert all(os.path.lexists(file) for file in hostile)
+
+
+@pytest.mark.parametrize("stamp", [np.int64(-1), np.uint64(2**64 - 1)])
+def test_a_stamp_that_is_no_time_is_refused(tmp_path, stamp):
+    with pytest.raises(SampleError, match="stamp: expected one integer in ns"):
+        samples.read(save(tmp_path, stamp=stamp), CONTRACT)
+
+
+def test_other_layouts_of_the_same_numbers_are_read(tmp_path):
+    bev = frame(3).bev
+    for array in (np.asfortranarray(bev), bev.astype(">f4")):
+        back = samples.read(save(tmp_path, bev=array), CONTRACT)
+        np.testing.assert_array_equal(back.bev, bev)
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_sample_error_only(tmp_path_factory, content):

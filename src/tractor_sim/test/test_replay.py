@@ -1,4 +1,5 @@
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -55,6 +56,30 @@ def test_names_every_problem_at_once(recording_folder):
         read_recording(recording_folder)
     for name in ("scans.npz", "0.png", "1.png"):
         assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("0.png", b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 60000, 60000),
+         "at most 16777216 pixels, found 60000x60000"),
+        ("0.png", b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 8, 6) + bytes(9)
+         + struct.pack(">I4s", 2**31 - 1, b"IDAT") + bytes(100), "a length in it is wrong"),
+        ("a.csv", b"0,1\n1e300,1\n", "angles within"),
+        ("a.csv", b"", "it is empty"),
+        ("camera.json", b"[" * 100_000, "nests deeper"),
+        ("camera.json", b'{"intrinsic_matrix": [' + b"1" * 400 + b"]}", "64 bits"),
+    ],
+)  # fmt: skip
+def test_files_that_would_take_gigabytes_are_refused(recording_folder, name, content, reason):
+    (recording_folder / name).write_bytes(content)
+    with pytest.raises(SensorError, match=reason):
+        read_recording(recording_folder)
+
+
+def test_a_csv_whose_rows_are_all_at_one_angle_is_read(recording_folder):
+    (recording_folder / "a.csv").write_text("0,1\n0,1\n0,2\n")
+    assert len(read_recording(recording_folder).scans) == 5
 
 
 @pytest.mark.parametrize("missing", ["scans.npz", "*.png", "camera.json"])

@@ -150,7 +150,8 @@ def _read_npz(path: Path) -> tuple[list[Scan], list[float]]:
 
 def _read_csv(path: Path) -> tuple[list[Scan], list[float]]:
     try:
-        text = outside.read_text(path, MAX_CSV_BYTES)
+        if not (text := outside.read_text(path, MAX_CSV_BYTES)).strip():
+            raise ValueError("it is empty")
         rows = np.loadtxt(text.splitlines(), delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
         raise SensorError(f"{path}: not readable as csv: {error}") from error
@@ -172,7 +173,9 @@ def _even_scan(angles_rad: NDArray[np.float64], ranges_m: NDArray[np.float64]) -
     even_m = np.full(beams, np.inf)
     np.minimum.at(even_m, index, ranges_m)
     even_m[np.isinf(even_m)] = np.nan
-    return Scan(even_m.astype(np.float32), 0.0, increment_rad, CSV_RANGE_MIN_M, CSV_RANGE_MAX_M)
+    with np.errstate(over="ignore"):
+        ranges = even_m.astype(np.float32)
+    return Scan(ranges, 0.0, increment_rad, CSV_RANGE_MIN_M, CSV_RANGE_MAX_M)
 
 
 def _read_png(path: Path, intrinsics: Intrinsics) -> DepthImage:
@@ -186,13 +189,8 @@ def _read_png(path: Path, intrinsics: Intrinsics) -> DepthImage:
         data = outside.read_bytes(path, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:
         raise SensorError(f"{path}: not a readable PNG: {error}") from error
-    # Width and height come first, see https://www.w3.org/TR/png-3/#11IHDR; OpenCV makes room.
-    width, height = struct.unpack(">II", data[16:24].ljust(8, b"\0"))
-    if data[:8] != PNG_MAGIC or not 0 < width * height <= MAX_PIXELS:
-        raise SensorError(
-            f"{path}: not a readable PNG: expected at most {MAX_PIXELS} pixels, found "
-            f"{width}x{height}"
-        )
+    if problem := _png_problem(data):
+        raise SensorError(f"{path}: not a readable PNG: {problem}")
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise SensorError(f"{path}: not a readable PNG")
@@ -201,6 +199,23 @@ def _read_png(path: Path, intrinsics: Intrinsics) -> DepthImage:
             f"{path}: expected one 16-bit channel, found {pixels.dtype} {pixels.shape}"
         )
     return DepthImage(pixels.astype(np.uint16, copy=False), intrinsics)
+
+
+def _png_problem(data: bytes) -> str:
+    """Return why OpenCV, which makes room for whatever a PNG says, must not see one, or nothing.
+
+    The format: https://www.w3.org/TR/png-3/
+    """
+    width, height = struct.unpack(">II", data[16:24].ljust(8, b"\0"))
+    if data[:8] != PNG_MAGIC or not 0 < width * height <= MAX_PIXELS:
+        return f"expected at most {MAX_PIXELS} pixels, found {width}x{height}"
+    position, kind = len(PNG_MAGIC), b""
+    while kind != b"IEND" and position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+    if kind != b"IEND" or position > len(data):
+        return "it is cut short, or a length in it is wrong"
+    return ""
 
 
 def _read_intrinsics(folder: Path) -> Intrinsics:
