@@ -19,6 +19,9 @@ from .errors import ParameterError, raise_all
 
 T = TypeVar("T")
 
+# The shared file has some kilobytes, and is read a section at a time.
+MAX_FILE_BYTES = 256 * 1024
+
 
 def param(
     doc: str,
@@ -189,7 +192,7 @@ def _section(path: Path, document: Mapping[str, Any], section: str) -> dict[str,
 
 def _read_document(path: Path) -> Mapping[str, Any]:
     try:
-        document = outside.yaml_value(outside.read_text(path))
+        document = outside.yaml_value(outside.read_text(path, MAX_FILE_BYTES))
     except OSError as error:
         raise ParameterError(
             f"parameter file {path}: cannot be read ({error.strerror}); "
