@@ -10,12 +10,15 @@ from typing import Any
 
 from launch.actions import (
     DeclareLaunchArgument,
+    EmitEvent,
     GroupAction,
     IncludeLaunchDescription,
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
 from launch.event_handlers import OnProcessExit
+from launch.events import matches_action
+from launch.events.process import ShutdownProcess
 from launch.launch_context import LaunchContext
 from launch.substitutions import EnvironmentVariable
 from launch_ros.actions import Node
@@ -118,8 +121,8 @@ def node(
 ) -> list[Any]:
     """Return the actions that run a process of the suite until the launch ends.
 
-    It is started again when it dies, as the actor does on purpose when an inference hangs;
-    refused parameters end the launch.
+    It is started again when it dies, as the actor does on purpose when an inference hangs. One
+    that ends with 0 was asked to, and stays away; refused parameters end the launch.
 
     Args:
         ros_arguments: the parameters are among them.
@@ -140,6 +143,10 @@ def node(
     return [RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_ended)), action]
 
 
-def _ended(event: Any, context: LaunchContext) -> None:
+def _ended(event: Any, context: LaunchContext) -> EmitEvent | None:
     if event.returncode == REFUSED_PARAMETERS:
         raise RuntimeError(f"{event.process_name} refused its parameters, see its error above")
+    if event.returncode == 0:
+        # Before the delay is over: it is not started again.
+        return EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))
+    return None

@@ -2,6 +2,7 @@ import io
 import os
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tractor_inference import sampler as sampler_module
 from tractor_inference import samples
 from tractor_inference.errors import SampleError, TractorError
 from tractor_inference.paths import default_params_file
-from tractor_inference.sampler import Sampler, SamplerParameters
+from tractor_inference.sampler import Sampler, SamplerParameters, sample_folder
 from tractor_inference.samples import Sample
 
 CONTRACT = contract_module.load(default_params_file())
@@ -318,14 +319,13 @@ def test_the_operator_hears_what_is_missing(tmp_path):
 
 def test_sampling_probability_is_that_of_the_parameter(tmp_path):
     keeper = sampler(tmp_path, sample_probability=0.1, sample_keep=0)
-    count = 0
+    keeper.close()  # nobody empties the queue
+    sample, count = frame(), 0
     for _ in range(10_000):
         before = keeper._queue.unfinished_tasks + keeper.dropped
-        keeper.offer(frame)
+        keeper.offer(sample)
         count += keeper._queue.unfinished_tasks + keeper.dropped != before
     assert 850 < count < 1150
-    keeper._queue.queue.clear()
-    keeper.close()
 
 
 def test_snapshot_is_saved_whatever_the_limit(tmp_path):
@@ -383,3 +383,56 @@ def test_files_that_are_moved_away_make_room(tmp_path, monkeypatch):
     keeper.offer(frame())
     keeper.close()
     assert len(samples.list_files(tmp_path / "full")) == 1
+
+
+@pytest.mark.parametrize("retention", ["coverage", "reservoir", "first"])
+def test_how_much_is_kept_can_be_changed_and_nothing_is_removed_for_it(tmp_path, retention):
+    keeper = sampler(tmp_path, sample_probability=1.0, sample_keep=4, sample_retention=retention)
+    frames = [at(distance) for distance in np.linspace(0.1, 3.9, 40)]
+
+    def change(**values):
+        keeper.adjust(SamplerParameters(**values))
+
+    drawn_from(keeper, frames[::2])
+    assert keeper.kept == 4
+    change(sample_probability=1.0, sample_keep=12)
+    drawn_from(keeper, frames[1::2])
+    assert keeper.kept == 12
+    before = {file.name for file in samples.list_files(tmp_path)}
+    for changed in ({"sample_keep": 2}, {"sample_probability": 0.0}):
+        change(**({"sample_probability": 1.0, "sample_keep": 12} | changed))
+        drawn_from(keeper, frames)
+        assert {file.name for file in samples.list_files(tmp_path)} == before
+    keeper.close()
+
+
+def test_two_samplers_of_one_folder_keep_their_own_and_lose_nothing(tmp_path):
+    keepers = [sampler(tmp_path, sample_probability=1.0, sample_keep=6, seed=n) for n in (1, 2)]
+    snapshots = []
+    for distance in np.linspace(0.1, 3.9, 60):
+        for keeper in keepers:
+            keeper.offer(at(distance))
+        snapshots += [keeper.save(at(distance)) for keeper in keepers if distance > 3.0]
+        for keeper in keepers:
+            keeper._queue.join()
+    for keeper in keepers:
+        keeper.close()
+    files = samples.list_files(tmp_path)
+    origins = [samples.read(file, CONTRACT).origin for file in files]
+    assert origins.count("drawn") == 12
+    assert {future.result() for future in snapshots} <= {*files}
+
+
+@pytest.mark.parametrize(
+    ("folder", "namespace", "expected"),
+    [
+        ("calibration_data", "/", "calibration_data"),
+        ("./calibration_data/", "/rover1", "calibration_data/rover1"),
+        ("calibration_data", "/fleet/rover1", "calibration_data/fleet/rover1"),
+        ("elsewhere", "/rover1", "elsewhere"),
+        ("/data/samples", "/rover1", "/data/samples"),
+    ],
+)
+def test_the_default_folder_has_one_of_each_namespace(folder, namespace, expected):
+    found = sample_folder(folder, namespace)
+    assert found.is_absolute() and found == Path.cwd() / expected

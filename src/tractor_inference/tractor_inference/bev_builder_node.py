@@ -42,13 +42,18 @@ class BevBuilderNode(ManagedNode):
         )
         self._take_grid = take_grid
 
-    def set_up(self) -> None:
-        """Create publishers and subscriptions; compile the kernel."""
-        self._costs_ms: deque[float] = deque(maxlen=COSTS_KEPT)
-        self._message = Image()
-        memory = messages.bev_message(self._message, self.contract)
+    def prepare(self) -> tuple[Image, Fusion]:
+        """Compile the kernel."""
+        message = Image()
+        memory = messages.bev_message(message, self.contract)
         depth_topic = self.resolve_topic_name("depth")
-        self._fusion = Fusion(self.contract, self.robot, self.parameters, memory, depth_topic)
+        return message, Fusion(self.contract, self.robot, self.parameters, memory, depth_topic)
+
+    def set_up(self, prepared: tuple[Image, Fusion]) -> None:
+        """Create publishers and subscriptions."""
+        self._costs_ms: deque[float] = deque(maxlen=COSTS_KEPT)
+        self._message, self._fusion = prepared
+        self._fusion.parameters = self.parameters  # a live one may have been set meanwhile
         self._publisher = self.advertise(Image, "bev", SENSOR_QOS)
         self._views = [
             self.advertise(OccupancyGrid, f"bev/{name}", VIEW_QOS)

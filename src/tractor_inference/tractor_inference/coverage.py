@@ -103,7 +103,7 @@ class CoverageSet:
     distances and stay.
 
     Args:
-        capacity: members that are not fixed, at most.
+        capacity: members that are not fixed, at most; may be changed, which removes none.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -146,7 +146,7 @@ class CoverageSet:
                 self._append(_Member(key, fixed=False), point)
                 return True, None
             return False, None
-        if not free:
+        if not free or len(free) > self.capacity:  # the capacity was lowered
             return False, None
         crowded = min(free, key=lambda i: self._nearest[i])
         distance[crowded] = np.inf

@@ -31,11 +31,8 @@ from rcl_interfaces.msg import (
     SetParametersResult,
 )
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -52,13 +49,14 @@ from .kinematics import Velocity
 from .messages import BASE_FRAME, scan_from_message, stamp_ns
 from .node_usage import parameter_files
 from .robot import Robot
+from .ros_lifecycle import BEING_CONFIGURED, STEADY, AnsweringLifecycle
 from .ros_log import PrintableLogger
+from .ros_services import answer_whatever_comes
 from .scan import Scan
 from .text import printable, printable_message
 
 T = TypeVar("T")
 
-STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 # Only the newest sensor frame matters: a queue would only add age.
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 # Deadline and lease are offered so that a base can notice a dead publisher; nothing requests them.
@@ -72,8 +70,6 @@ COMMAND_QOS = QoSProfile(
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_PERIOD_S = 1.0
 WARNING_PERIOD_S = 2.0
-# A model or device that cannot be opened is tried again with delays that double up to the second.
-RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 10.0
 EXIT_LIMIT_S = 2.0
 # For the last command to arrive: a publisher that is destroyed at once may take it along.
 DELIVERY_LIMIT = Duration(nanoseconds=200_000_000)
@@ -81,6 +77,7 @@ DELIVERY_LIMIT = Duration(nanoseconds=200_000_000)
 CLOSE_LIMIT_S = 5.0
 # Set by SIGINT and SIGTERM; whatever waits looks at it.
 ENDING = threading.Event()
+READ_AT_START = "Read at start: set it there and start the node anew."
 _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 _GROUPS = ((Contract, contract_module.PREFIX), (Robot, robot_module.PREFIX))
 
@@ -111,7 +108,8 @@ def log_as(node: Node, level: int, text: str) -> None:
 
 def _descriptor(metadata: Mapping[str, Any], kind: Any) -> ParameterDescriptor:
     low, high = metadata["minimum"], metadata["maximum"]
-    descriptor = ParameterDescriptor(description=metadata["doc"], read_only=not metadata["live"])
+    text = metadata["doc"] if metadata["live"] else f"{metadata['doc']} {READ_AT_START}"
+    descriptor = ParameterDescriptor(description=text, read_only=not metadata["live"])
     if metadata["choices"]:
         descriptor.additional_constraints = "one of " + ", ".join(metadata["choices"])
     if kind is float and low is not None and high is not None:
@@ -133,6 +131,7 @@ class SuiteNode:
     contract: Contract
     robot: Robot
     parameters: Any
+    problem_level = DiagnosticStatus.ERROR
 
     def declare(self: Any, own: type[T], has_section: bool = True) -> T:
         """Check all parameters at once, declare them with descriptions and limits.
@@ -222,7 +221,7 @@ class SuiteNode:
     def _publish_diagnostics(self: Any) -> None:
         problem, values = self.diagnose()
         status = DiagnosticStatus(
-            level=DiagnosticStatus.ERROR if problem else DiagnosticStatus.OK,
+            level=self.problem_level if problem else DiagnosticStatus.OK,
             name=self.get_fully_qualified_name().lstrip("/"),
             message=printable_message(problem or "ok"),
             hardware_id="",
@@ -246,12 +245,12 @@ class SuiteNode:
         """Say the last word before the process ends."""
 
 
-class ManagedNode(SuiteNode, LifecycleNode):
+class ManagedNode(SuiteNode, AnsweringLifecycle):
     """A life-cycle node that configures and activates itself when `autostart` is set.
 
-    Subclasses open what they need in `set_up` and release it in `release`. An error in `set_up` is
-    logged and the transition fails; with `autostart` it is tried again with growing delays.
-    Interfaces made with `subscribe`, `advertise` and `serve` are destroyed when it is cleaned up.
+    Subclasses open what they need in `prepare`, create what uses it in `set_up`, and release both
+    in `release`. Interfaces made with `subscribe` and `advertise` are destroyed when it is cleaned
+    up; services are there from the constructor on, in every state.
     """
 
     def __init__(
@@ -259,25 +258,13 @@ class ManagedNode(SuiteNode, LifecycleNode):
     ) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
         self.declare(own)
-        self.active = False
-        self.failure: str | None = "not configured"
         self.monitors: dict[str, InputMonitor] = {}
         self._inputs = dict.fromkeys(inputs, True) | dict.fromkeys(optional, False)
         self._tf: TfMounting | None = None
         self._mounted: dict[str, str] = {}
         self._interfaces: list[Callable[[], Any]] = []
-        self._service_group = ReentrantCallbackGroup()
-        self._retry_delay_s = RETRY_DELAY_S
-        self._retry: Any = None
 
-    # What subclasses fill in and use
-
-    def set_up(self) -> None:
-        """Open what the node needs and create its interfaces."""
-        raise NotImplementedError
-
-    def release(self) -> None:
-        """Release what `set_up` opened, also after it failed half-way."""
+    # What subclasses use
 
     def subscribe(self, kind: type, topic: str, callback: Callable) -> None:
         """Subscribe to a sensor; only the newest message counts."""
@@ -291,12 +278,13 @@ class ManagedNode(SuiteNode, LifecycleNode):
         return publisher
 
     def serve(self, kind: type, name: str, callback: Callable) -> None:
-        """Offer a service; its callback may be a coroutine, which sensors do not wait for."""
-        # In the node's own group rclpy would run nothing else until the coroutine has ended.
-        service = self.create_service(
-            kind, name, callback, qos_profile=SERVICE_QOS, callback_group=self._service_group
+        """Offer a service in every state; its callback may be a coroutine, which nothing waits for.
+
+        It must answer why when the node is not configured, see `failure`.
+        """
+        self.create_service(
+            kind, name, callback, qos_profile=SERVICE_QOS, callback_group=self.service_group
         )
-        self._interfaces.append(partial(self.destroy_service, service))
 
     def receive(
         self, name: str, convert: Callable[[Any], T], message: Any, mounting: str = ""
@@ -353,87 +341,40 @@ class ManagedNode(SuiteNode, LifecycleNode):
 
     # Life cycle
 
+    @property
+    def problem_level(self) -> bytes:
+        """A start is no error, however long a kernel compiles or a model opens."""
+        starting = self.failure == BEING_CONFIGURED
+        return DiagnosticStatus.WARN if starting else DiagnosticStatus.ERROR
+
     def start(self) -> None:
         """Configure and activate when `autostart` says so; otherwise wait for a manager."""
         if self.parameters.autostart:
-            self._try_start()
+            super().start()
 
-    def _try_start(self) -> None:
-        self._cancel_retry()
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
-            return
-        delay_s, self._retry_delay_s = self._retry_delay_s, 2.0 * self._retry_delay_s
-        self._retry_delay_s = min(self._retry_delay_s, MAX_RETRY_DELAY_S)
-        self.get_logger().error(f"trying again in {delay_s:g} s")
-        self._retry = self.create_timer(delay_s, self._try_start, clock=STEADY)
-
-    def _cancel_retry(self) -> None:
-        if self._retry is not None:
-            self.destroy_timer(self._retry)
-            self._retry = None
-
-    def _tear_down(self) -> None:
-        self._cancel_retry()
-        for destroy in self._interfaces:
-            destroy()
-        self._interfaces = []
-        self.release()
-        if self._tf is not None:
-            self._tf.close()
-            self._tf = None
-        self.failure = "not configured"
-
-    def on_configure(self, state: Any) -> TransitionCallbackReturn:
-        """Set up, or fail the transition with the reason in the log."""
-        # Whoever configures, the retry must not configure a second time.
-        self._cancel_retry()
+    def before_preparing(self) -> None:
+        """Begin with inputs that were never received."""
         limit_s = self.parameters.max_input_age_s
         self.monitors = {
             name: InputMonitor(name, limit_s, required) for name, required in self._inputs.items()
         }
-        try:
-            if self.robot.use_tf:
-                self._tf = TfMounting(self)
-            self._mounted.clear()
-            self.set_up()
-        except Exception as error:  # rclpy would swallow it; vendors' libraries raise anything
-            self._tear_down()
-            self.failure = f"cannot be configured: {error}"
-            self.get_logger().error(self.failure)
-            return TransitionCallbackReturn.FAILURE
-        self.failure = None
-        return TransitionCallbackReturn.SUCCESS
+        if self.robot.use_tf:
+            self._tf = TfMounting(self)
+        self._mounted.clear()
 
-    def on_activate(self, state: Any) -> TransitionCallbackReturn:
-        """Start to work."""
-        result = super().on_activate(state)
-        self.active = True
-        return result
-
-    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
-        """Stop to work; what is set up stays."""
-        self.halt()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
-        """Release everything."""
-        self._tear_down()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
-        """Release everything, from whichever state."""
-        self.close()
-        return TransitionCallbackReturn.SUCCESS
-
-    def halt(self) -> None:
-        """Stop to work."""
-        self.active = False
+    def tear_down(self) -> None:
+        """Destroy the interfaces and release the rest."""
+        for destroy in self._interfaces:
+            destroy()
+        self._interfaces = []
+        if self._tf is not None:
+            self._tf.close()
+            self._tf = None
+        super().tear_down()
 
     def close(self) -> None:
         """Stop to work and release everything; harmless when done before."""
-        self.halt()
-        self._tear_down()
+        AnsweringLifecycle.close(self)
 
 
 class TfMounting:
@@ -545,9 +486,10 @@ def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
         usage: the answer to --help.
 
     Returns:
-        0 after a signal, --help, or when a node says it is done, 2 when its parameters are refused,
-        or arguments that are not ROS's. A
-        process that hangs while it ends exits with 1 and its stacks in the log.
+        0 after a signal, --help, or when a node says it is done, a shutdown of its life cycle
+        included; 1 when it is done because it is broken; 2 when its parameters are refused, or
+        arguments that are not ROS's. A process that hangs while it ends exits with 1 and its stacks
+        in the log.
     """
     _end_on_signals()
     nodes: list[Any] = []
@@ -576,14 +518,14 @@ def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
         executor.add_node(node)
     try:
         for node in nodes:
+            answer_whatever_comes(node)
             if isinstance(node, ManagedNode):
                 node.start()
         while not (ENDING.is_set() or any(getattr(node, "done", False) for node in nodes)):
             try:
                 executor.spin_once(timeout_sec=0.1)
-            except RCLError as error:
-                # rclpy raises where a life-cycle request does not fit the state; the node lives on.
-                PrintableLogger(__package__).error(f"request refused: {error}")
+            except RCLError as error:  # such as an answer that no longer reaches its client
+                PrintableLogger(__package__).error(f"middleware: {error}")
     finally:
         # What hangs is shown and does not keep the process. A thread of Python could not end it: a
         # middleware whose peers were killed can spin for ever without letting go of the GIL.
@@ -600,4 +542,4 @@ def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
         # One that comes so late would make an orderly end look like another.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-    return 0
+    return max(getattr(node, "exit_code", 0) for node in nodes)

@@ -8,6 +8,7 @@ so a blocked inference cannot keep an old command alive.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import threading
@@ -19,7 +20,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from nav_msgs.msg import Odometry
-from rclpy.task import Future as RosFuture
 from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
@@ -31,12 +31,12 @@ from .errors import ContractError, ModelError, TractorError
 from .kinematics import STOP, Velocity
 from .node_usage import usage
 from .policy import Decision, Policy
+from .ros_background import answer_of, in_background
+from .ros_lifecycle import MAX_RETRY_DELAY_S, RETRY_DELAY_S
 from .ros_node import (
     COMMAND_QOS,
     DELIVERY_LIMIT,
     ENDING,
-    MAX_RETRY_DELAY_S,
-    RETRY_DELAY_S,
     ManagedNode,
     command_message,
     command_type,
@@ -44,7 +44,7 @@ from .ros_node import (
     run,
     steady_s,
 )
-from .sampler import ENOUGH_IN_REGION, Sampler
+from .sampler import ENOUGH_IN_REGION, Sampler, rover_folder, sample_folder
 from .samples import Sample
 from .standstill import Standstill
 from .text import printable_message
@@ -61,7 +61,8 @@ OPEN_LIMIT_S = 120.0
 # A model is taken after one to two of these: what is still being written is not.
 WATCH_PERIOD_S = 1.0
 EXIT_HUNG = 70
-# Beside the samples: the digest of a model that hung on trial, for the next start.
+# In the rover's own folder beside the samples: the digest of a model that hung on trial, for the
+# next start.
 HUNG_FILE = "hung_on_trial.txt"
 MAX_HUNG_BYTES = 1000
 NOTE_LIMIT_S = 1.0
@@ -107,34 +108,40 @@ class SacActorNode(ManagedNode):
         self._publish_lock = threading.Lock()
         # One model is opened at a time.
         self._opening = threading.Lock()
+        self.serve(Trigger, "calibration/snapshot", self._service(self._snapshot))
+        self.serve(Trigger, "~/reload_model", self._service(self._start_reload))
         self._watchdog: threading.Thread | None = None
         self._halting = threading.Event()
 
     # Life cycle
 
-    def set_up(self) -> None:
-        """Open and warm up the model, start the sampler, create the interfaces."""
-        own: ActorParameters = self.parameters
+    def prepare(self) -> Policy:
+        """Open and warm up the model."""
         if hung := self._hung_digest():
             self._rolled_back.add(hung)
-        policy = self._wait_for(_in_background(self._open_policy), OPEN_LIMIT_S)
+        policy = self._wait_for(in_background(self._open_policy), OPEN_LIMIT_S)
         try:
             self._require_not_rolled_back(policy)
         except ModelError:
             policy.backend.close()
             raise
+        return policy
+
+    def set_up(self, policy: Policy) -> None:
+        """Start the sampler, create the interfaces."""
+        own: ActorParameters = self.parameters
         with self._policy_lock, self._publish_lock:
             self._replace(policy)
         self._say_driving(policy)
-        self._sampler = Sampler(own, self.contract)
+        folder = sample_folder(own.calibration_dir, self.get_namespace())
+        sampling = dataclasses.replace(own, calibration_dir=str(folder))
+        self._sampler = Sampler(sampling, self.contract)
         kind = command_type(own.enable_stamped_cmd_vel)
         self._publisher = self.advertise(kind, "cmd_vel_raw", COMMAND_QOS)
         self.subscribe(Odometry, "odom", self._on_odom)
         self.subscribe(LaserScan, "scan", self._on_scan)
         if not self._direct:
             self.subscribe(Image, "bev", self._on_bev)
-        self.serve(Trigger, "calibration/snapshot", self._service(self._snapshot))
-        self.serve(Trigger, "~/reload_model", self._service(lambda: self._in_turn(self._reload)))
         if own.watch_model:
             self._unwatched = threading.Event()
             arguments = (self._unwatched,)
@@ -150,6 +157,11 @@ class SacActorNode(ManagedNode):
         with self._policy_lock, self._publish_lock:
             retired = self._replace(None)
         _close(retired)
+
+    def on_parameters(self, updated: ActorParameters) -> None:
+        """Sample as the changed parameters say from the next frame on."""
+        if self._sampler is not None:
+            self._sampler.adjust(updated)
 
     def on_activate(self, state: Any) -> Any:
         """Start the watchdog, then drive."""
@@ -403,7 +415,7 @@ class SacActorNode(ManagedNode):
         self._publisher.publish(command_message(velocity, stamped, stamp))
 
     def _hung_file(self) -> Path:
-        return Path(self.parameters.calibration_dir) / HUNG_FILE
+        return rover_folder(self.parameters.calibration_dir, self.get_namespace()) / HUNG_FILE
 
     def _hung_digest(self) -> str:
         """Return the digest of a model that hung before; empty when none did, as a rule."""
@@ -426,7 +438,7 @@ class SacActorNode(ManagedNode):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(f"{digest}\n")
 
-        wait([_in_background(note)], NOTE_LIMIT_S)
+        wait([in_background(note)], NOTE_LIMIT_S)
 
     def _forget_hung(self, digest: str) -> None:
         if self._hung_digest() == digest:
@@ -440,18 +452,10 @@ class SacActorNode(ManagedNode):
 
         async def callback(request: Trigger.Request, response: Trigger.Response) -> Any:
             try:
-                work = start()
-                executor: Any = self.executor
-                done = RosFuture(executor=executor)
-
-                def wake(_: Future) -> None:
-                    done.set_result(None)
-                    # The executor polls waiting coroutines only when something wakes it.
-                    executor.wake()
-
-                work.add_done_callback(wake)
-                await done
-                response.message, response.success = printable_message(work.result()), True
+                if self.failure is not None:
+                    raise TractorError(self.failure)
+                response.message = printable_message(await answer_of(start(), self.executor))
+                response.success = True
             except Exception as error:  # an exception here would end the node
                 response.message = printable_message(error)
             return response
@@ -471,6 +475,9 @@ class SacActorNode(ManagedNode):
             )
         return self._sampler.save(sample)
 
+    def _start_reload(self) -> Future[str]:
+        return self._in_turn(self._reload)
+
     def _in_turn(self, work: Callable[[], T]) -> Future[T]:
         """Start work that opens a model.
 
@@ -486,7 +493,7 @@ class SacActorNode(ManagedNode):
             finally:
                 self._opening.release()
 
-        return _in_background(run_it)
+        return in_background(run_it)
 
     @contextlib.contextmanager
     def _opened(self, path: Path | None = None) -> Iterator[tuple[Policy, set[Policy]]]:
@@ -499,7 +506,7 @@ class SacActorNode(ManagedNode):
                 was cleaned up meanwhile.
         """
         configured = self._sampler
-        work = _in_background(lambda: self._open_policy(path))
+        work = in_background(lambda: self._open_policy(path))
         wait([work], OPEN_LIMIT_S)
         if not work.done():
             work.add_done_callback(_close_late)
@@ -607,6 +614,8 @@ class SacActorNode(ManagedNode):
         policy, sampler = self._policy, self._sampler
         if policy is not None:
             values["backend"] = policy.backend.name
+            if policy.backend.chosen_because:
+                values["backend auto"] = policy.backend.chosen_because
             values["model sha256"] = policy.backend.digest
             trial = self._trial
             if trial is not None:
@@ -639,26 +648,12 @@ def _close(policies: Iterable[Policy]) -> None:
 
 
 def _close_in_background(policies: Iterable[Policy]) -> None:
-    _in_background(lambda: _close(policies))
+    in_background(lambda: _close(policies))
 
 
 def _close_late(work: Future[Policy]) -> None:
     if work.exception() is None:
         _close([work.result()])
-
-
-def _in_background(work: Callable[[], T]) -> Future[T]:
-    """Run work in a daemon thread: a vendor's call that hangs must not keep the process alive."""
-    future: Future[T] = Future()
-
-    def run_it() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run_it, name="background", daemon=True).start()
-    return future
 
 
 def main() -> None:

@@ -31,19 +31,44 @@ CLOSE_LIMIT_S = 2.0
 # A region with fewer samples is named to the operator.
 ENOUGH_IN_REGION = 3
 RETENTIONS = ("coverage", "reservoir", "first")
+DEFAULT_FOLDER = "calibration_data"
+
+
+def sample_folder(calibration_dir: str, namespace: str) -> Path:
+    """Return where a rover keeps its samples, absolute.
+
+    Rovers that are started in one place share the default folder, so that each has a folder of its
+    namespace in it; a folder that was named is used as it is.
+
+    Args:
+        calibration_dir: the parameter.
+        namespace: of the node, "/" or "/rover1".
+    """
+    if Path(calibration_dir) == Path(DEFAULT_FOLDER):
+        return rover_folder(calibration_dir, namespace)
+    return Path(calibration_dir).absolute()
+
+
+def rover_folder(calibration_dir: str, namespace: str) -> Path:
+    """Return the folder of one rover only within the samples' folder, absolute."""
+    return Path(calibration_dir, *filter(None, namespace.split("/"))).absolute()
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplerParameters:
     """What is kept and where; see the sac_actor section of config/sac_rover.yaml."""
 
-    calibration_dir: str = param("Folder of the calibration samples.", "calibration_data")
+    calibration_dir: str = param(
+        "Folder of the calibration samples, relative to where the node is started; the default one "
+        "gets a folder for each namespace.", DEFAULT_FOLDER,
+    )  # fmt: skip
     sample_probability: float = param(
-        "Probability that a frame is a candidate.", 0.1, minimum=0.0, maximum=1.0
+        "Probability that a frame is a candidate.", 0.1, minimum=0.0, maximum=1.0, live=True
     )
     sample_keep: int = param(
-        "Samples of a session that are kept, about.", 100, minimum=0, maximum=1_000_000
-    )
+        "Samples of a session that are kept, about; with fewer no more are taken, none removed.",
+        100, minimum=0, maximum=1_000_000, live=True,
+    )  # fmt: skip
     sample_retention: str = param(
         "Which candidates stay: those least alike, a uniform choice, or the first.",
         RETENTIONS[0], choices=RETENTIONS,
@@ -63,14 +88,14 @@ class _First:
     """Takes candidates until there are enough, in this session and before."""
 
     def __init__(self, keep: int) -> None:
-        self._keep = keep
+        self.keep = keep
         self._keys: set[int] = set()
 
     def fix(self, key: int, sample: Sample) -> None:
         self._keys.add(key)
 
     def offer(self, key: int, sample: Sample) -> tuple[bool, int | None]:
-        if len(self._keys) >= self._keep:
+        if len(self._keys) >= self.keep:
             return False, None
         self._keys.add(key)
         return True, None
@@ -83,7 +108,7 @@ class _Reservoir:
     """Keeps a uniform choice of all candidates of this session (Vitter, "Algorithm R", 1985)."""
 
     def __init__(self, keep: int, rng: random.Random) -> None:
-        self._keep, self._random = keep, rng
+        self.keep, self._random = keep, rng
         self._keys: list[int] = []
         self._offered = 0
 
@@ -92,9 +117,11 @@ class _Reservoir:
 
     def offer(self, key: int, sample: Sample) -> tuple[bool, int | None]:
         self._offered += 1
-        if len(self._keys) < self._keep:
+        if len(self._keys) < self.keep:
             self._keys.append(key)
             return True, None
+        if len(self._keys) > self.keep:  # it was lowered
+            return False, None
         place = self._random.randrange(self._offered)
         if place >= len(self._keys):
             return False, None
@@ -111,6 +138,14 @@ class _Coverage:
 
     def __init__(self, keep: int, contract: Contract) -> None:
         self._set, self._contract = CoverageSet(keep), contract
+
+    @property
+    def keep(self) -> int:
+        return self._set.capacity
+
+    @keep.setter
+    def keep(self, keep: int) -> None:
+        self._set.capacity = keep
 
     def fix(self, key: int, sample: Sample) -> None:
         self._set.fix(key, coverage.embedding(sample.bev, sample.proprio, self._contract))
@@ -154,6 +189,8 @@ class Sampler:
             self._retention = _Reservoir(keep, random.Random(parameters.seed + 1))
         else:
             self._retention = _Coverage(keep, contract)
+        # The parameter; applied in the thread.
+        self._keep = keep
         self._numbers = itertools.count()
         self._kept: dict[int, _Kept] = {}
         self._queue: queue.Queue[tuple[Sample, Future[Path] | None] | None] = queue.Queue(maxsize=8)
@@ -165,6 +202,11 @@ class Sampler:
         self._recounted_s = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
         self._thread.start()
+
+    def adjust(self, parameters: SamplerParameters) -> None:
+        """Use changed live parameters from the next frame on."""
+        self._probability = parameters.sample_probability
+        self._keep = parameters.sample_keep
 
     def offer(self, sample: Sample, wanted: bool = False) -> None:
         """Make the frame a candidate with the configured probability.
@@ -275,6 +317,7 @@ class Sampler:
         if samples.sample_problems(drawn.bev, drawn.proprio, self._contract):
             return
         key = next(self._numbers)
+        self._retention.keep = self._keep
         taken, replaced = self._retention.offer(key, drawn)
         if not taken:
             return

@@ -24,6 +24,8 @@ class Backend(abc.ABC):
     name: str
     # sha256 of the model file; empty where there is none.
     digest: str = ""
+    # Why `auto` picked it; empty where it was asked for by name.
+    chosen_because: str = ""
     # {feature: [lowest, highest]} of what it was calibrated with; empty where nothing was.
     calibrated: Mapping[str, Sequence[float]] = MappingProxyType({})
     # Frames it must answer as recorded; None for a model without a manifest.
