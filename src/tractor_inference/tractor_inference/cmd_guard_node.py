@@ -14,6 +14,7 @@ from .node_usage import usage
 from .ros_node import (
     COMMAND_QOS,
     DELIVERY_LIMIT,
+    SENSOR_QOS,
     STEADY,
     SuiteNode,
     command_message,
@@ -21,8 +22,12 @@ from .ros_node import (
     run,
     steady_s,
 )
+from .senders import UNKNOWN, Listed, Senders
 
 RELIABLE = ReliabilityPolicy.RELIABLE
+# What ROS says of an endpoint that is discovered before its node.
+NAMELESS = "_NODE_NAME_UNKNOWN_"
+RIVAL_HINT = "end all but one, or give each rover a namespace or a ROS_DOMAIN_ID of its own"
 
 
 class CmdGuardNode(SuiteNode, Node):
@@ -37,19 +42,31 @@ class CmdGuardNode(SuiteNode, Node):
         self._stopped: bool | None = None
         kind = command_type(self._stamped)
         self._publisher = self.create_publisher(kind, "cmd_vel", COMMAND_QOS)
+        # With two parameters they are given the message's number too; rclpy's types know only one.
+        on_command: Any = self._on_command
+        on_passed: Any = self._on_passed
         # A plain request: a publisher that offers no deadline must still be heard.
-        self.create_subscription(kind, "cmd_vel_raw", self._on_command, QoSProfile(depth=1))
+        self.create_subscription(kind, "cmd_vel_raw", on_command, QoSProfile(depth=1))
+        # What reaches the base, our own commands included: who else sends is seen by the numbers.
+        self._at_the_base = Senders()
+        self.create_subscription(kind, "cmd_vel", on_passed, SENSOR_QOS)
+        self._listed = {topic: Listed() for topic in ("cmd_vel_raw", "cmd_vel")}
+        self._listed_guards = Listed()
         self.create_timer(1.0 / own.rate_hz, self._on_timer, clock=STEADY)
 
     def on_parameters(self, updated: GuardParameters) -> None:
         """Use a changed time limit at once."""
         self._guard.parameters = updated
 
-    def _on_command(self, message: Any) -> None:
+    def _on_passed(self, message: Any, info: Any) -> None:
+        self._at_the_base.heard(info["publication_sequence_number"], steady_s())
+
+    def _on_command(self, message: Any, info: Any) -> None:
         twist = message.twist if self._stamped else message
         velocity = Velocity(twist.linear.x, twist.angular.z)
         stamp = message.header.stamp if self._stamped else None
-        self._publish(self._guard.command(velocity, steady_s()), stamp)
+        number = info["publication_sequence_number"]
+        self._publish(self._guard.command(velocity, steady_s(), number), stamp)
 
     def _on_timer(self) -> None:
         stopped = self._guard.must_stop(steady_s())
@@ -66,15 +83,23 @@ class CmdGuardNode(SuiteNode, Node):
 
     def _wiring_problems(self) -> list[str]:
         """Name what DDS does not report: rivals, other message types, unfit quality of service."""
-        problems = []
-        for topic in ("cmd_vel_raw", "cmd_vel"):
+        problems: list[str] = []
+        now_s = steady_s()
+        heard = {"cmd_vel_raw": self._guard.senders, "cmd_vel": self._at_the_base}
+        for topic, listed in self._listed.items():
             name = self.resolve_topic_name(topic)
             publishers = self.get_publishers_info_by_topic(name)
             listeners = self.get_subscriptions_info_by_topic(name)
-            # By name: a node that was killed stays listed for a while beside its successor.
-            nodes = sorted({f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in publishers})
-            if len(nodes) > 1:
-                problems.append(f"{name} has {len(nodes)} publishers: {', '.join(nodes)}")
+            listed.look(map(_endpoint, publishers), now_s)
+            if listed.rivals(now_s, heard[topic]):
+                problems.append(f"{name} has {listed.count} publishers: {listed}; {RIVAL_HINT}")
+            if topic == "cmd_vel_raw":
+                guards = [end for end in listeners if end.node_name == self.get_name()]
+                self._listed_guards.look(map(_endpoint, guards), now_s)
+                if self._listed_guards.rivals(now_s):
+                    problems.append(
+                        f"{name} is passed on by other guards too: {self._listed_guards}"
+                    )
             types = sorted({end.topic_type for end in publishers + listeners})
             if len(types) > 1:
                 problems.append(
@@ -91,13 +116,21 @@ class CmdGuardNode(SuiteNode, Node):
         problems = self._wiring_problems()
         if self._guard.reason is not None:
             problems.insert(0, f"stopped: {self._guard.reason}")
-        counters = {"limited": self._guard.limited, "rejected": self._guard.rejected}
-        return "; ".join(problems) or None, counters
+        values: dict[str, Any] = {"limited": self._guard.limited, "rejected": self._guard.rejected}
+        for topic, listed in self._listed.items():
+            name = self.resolve_topic_name(topic)
+            values[f"publishers of {name}"] = str(listed) or "none"
+        return "; ".join(problems) or None, values
 
     def close(self) -> None:
         """Publish a last zero."""
         self._publish(STOP, self.get_clock().now().to_msg())
         self._publisher.wait_for_all_acked(DELIVERY_LIMIT)
+
+
+def _endpoint(end: Any) -> tuple[str, bytes]:
+    name = f"{end.node_namespace.rstrip('/')}/{end.node_name}"
+    return UNKNOWN if NAMELESS in name else name, bytes(end.endpoint_gid)
 
 
 def main() -> None:

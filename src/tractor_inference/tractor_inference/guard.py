@@ -8,6 +8,7 @@ import math
 from .kinematics import STOP, Velocity
 from .parameters import param
 from .robot import Robot
+from .senders import Senders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,23 +25,32 @@ class GuardParameters:
 
 
 class Guard:
-    """Passes commands within the limits and stops when none is fresh."""
+    """Passes commands within the limits; stops when none is fresh, or two publishers send them."""
 
     def __init__(self, parameters: GuardParameters, robot: Robot) -> None:
         self.parameters = parameters
         self._robot = robot
         self._arrival_s: float | None = None
+        self.senders = Senders()
         self.rejected = 0
         self.limited = 0
         self.reason: str | None = "no command received yet"
 
-    def command(self, velocity: Velocity, now_s: float) -> Velocity:
+    def command(self, velocity: Velocity, now_s: float, number: int | None = None) -> Velocity:
         """Return the command to pass on; zero, and counted, when a value is not finite.
 
         Args:
             velocity: m/s and rad/s.
             now_s: a steady clock.
+            number: of the message, counted by its publisher; None where it is unknown.
         """
+        self.senders.heard(number, now_s)
+        rivals = self.senders.at_once(now_s)
+        if rivals > 1:
+            self.rejected += 1
+            self.reason = f"{rivals} publishers send commands at once"
+            self._arrival_s = None
+            return STOP
         if not (math.isfinite(velocity.linear) and math.isfinite(velocity.angular)):
             self.rejected += 1
             self.reason = f"command is not finite: {velocity.linear} m/s, {velocity.angular} rad/s"
