@@ -17,7 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from tractor_inference import manifest, onnx_inspection, onnx_model, onnx_session, rknn_toolkit
+from tractor_inference import (
+    backends,
+    manifest,
+    onnx_inspection,
+    onnx_model,
+    onnx_session,
+    rknn_toolkit,
+)
 from tractor_inference.backends import open_backend, rknn
 from tractor_inference.backends.fake import FakeBackend
 from tractor_inference.contract import normalize
@@ -160,11 +167,46 @@ def test_auto_runs_an_rknn_on_the_npu_where_there_is_one(board, board_model, con
     assert "API version: 2.5.0 (fake) DRV version: 0.9.8" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["auto", "rknn"])
-def test_without_rknnlite_an_rknn_is_refused_and_the_simulator_named(kind, board_model, contract):
-    with pytest.raises(ModelError, match=r"rknnlite|rknn-toolkit-lite2 is not installed") as caught:
-        open_backend(kind, board_model, contract)
+def test_without_rknnlite_an_rknn_is_refused_and_the_simulator_named(board_model, contract):
+    with pytest.raises(ModelError, match="rknn-toolkit-lite2 is not installed") as caught:
+        open_backend("rknn", board_model, contract)
     assert "rknn_sim" in str(caught.value)
+
+
+def machine(monkeypatch, tmp_path, toolkit, board=b""):
+    """A machine without rknnlite, with or without the toolkit, and a board's names."""
+    device_tree = tmp_path / "compatible"
+    device_tree.write_bytes(board)
+    monkeypatch.setattr(rknn, "DEVICE_TREE", device_tree)
+    there = {"rknn": object() if toolkit else None, "rknnlite": None}
+    monkeypatch.setattr(backends.importlib.util, "find_spec", there.get)
+
+
+def test_a_board_without_its_binding_never_drives_in_the_simulator(
+    board_model, contract, tmp_path, monkeypatch
+):
+    machine(monkeypatch, tmp_path, toolkit=True, board=b"radxa,rock-5b\0rockchip,rk3588\0")
+    with pytest.raises(
+        ModelError, match=r"this board .radxa,rock-5b.*pip install rknn-toolkit-lit"
+    ):
+        open_backend("auto", board_model, contract)
+
+
+def test_a_pc_without_the_toolkit_is_told_what_to_do(board_model, contract, tmp_path, monkeypatch):
+    machine(monkeypatch, tmp_path, toolkit=False)
+    with pytest.raises(ModelError, match=r"make setup installs it .*model:=FILE\.onnx"):
+        open_backend("auto", board_model, contract)
+
+
+def test_a_pc_that_cannot_simulate_a_model_says_what_is_missing_and_what_to_do(
+    board_model, contract, tmp_path, monkeypatch
+):
+    machine(monkeypatch, tmp_path, toolkit=True)
+    monkeypatch.setattr(rknn_toolkit, "toolkit_version", lambda: "9.9.9")
+    with pytest.raises(ModelError, match=r"found 9\.9\.9") as caught:
+        open_backend("auto", board_model, contract)
+    for text in ("auto chose rknn_sim", "no NPU here", "convert the ONNX", "model:=FILE.onnx"):
+        assert text in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["rknn", "rknn_sim"])

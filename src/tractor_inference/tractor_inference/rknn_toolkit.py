@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -76,6 +77,12 @@ def toolkit_version() -> str:
         raise ModelError(_INSTALL_HINT) from error
 
 
+# Of what the toolkit said, when it failed.
+MOST_LINES_SAID = 60
+# Its name for Python's logging.
+_LOGGER = "rknnLogger"
+# Where what it prints on stdout goes meanwhile: a file's descriptor, or stderr.
+_stdout_goes_to = 2
 _redirection = contextlib.ExitStack()
 _redirection_lock = threading.Lock()
 _redirection_users = 0
@@ -108,14 +115,47 @@ def _redirected() -> Iterator[None]:
     sys.stdout.flush()
     saved = os.dup(1)
     try:
-        os.dup2(2, 1)
-        with contextlib.redirect_stdout(sys.stderr):
+        os.dup2(_stdout_goes_to, 1)
+        with contextlib.ExitStack() as stack:
+            if _stdout_goes_to == 2:
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             yield
     finally:
         c_library.fflush(None)
         sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
+
+
+@contextlib.contextmanager
+def silent_unless_it_fails() -> Iterator[None]:
+    """Keep what the toolkit says out of the log: some thirty lines a build, and nothing to do.
+
+    When what is done meanwhile fails, it is logged as a warning. What its native code writes on
+    stderr still gets there, because a node's own log does too. For one thread at a time.
+    """
+    global _stdout_goes_to
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger(_LOGGER)
+    logger.addFilter(keep)
+    with tempfile.TemporaryFile() as file:
+        _stdout_goes_to = file.fileno()
+        try:
+            yield
+        except BaseException:
+            file.seek(0)
+            said += file.read().decode(errors="replace").split("\n")
+            lines = [line for line in said if line.strip()]
+            log.warning("%s said:\n%s", DISTRIBUTION, "\n".join(lines[-MOST_LINES_SAID:]))
+            raise
+        finally:
+            _stdout_goes_to = 2
+            logger.removeFilter(keep)
 
 
 def vendor_call(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from ..errors import ModelError, ParameterError
 from .base import Backend
 from .fake import FakeBackend
 from .onnx import OnnxBackend
-from .rknn import CORE_MASKS, RknnBackend
+from .rknn import CORE_MASKS, RknnBackend, rockchip_board
 from .rknn_sim import RknnSimBackend
 
 __all__ = ["CORE_MASKS", "KINDS", "Backend", "open_backend"]
@@ -28,8 +28,8 @@ _MODEL_BACKENDS: dict[str, tuple[type[OnnxBackend | RknnBackend | RknnSimBackend
 KINDS = ("auto", *_MODEL_BACKENDS, "fake")
 
 
-def _choose(model: Path) -> str:
-    """Return the backend for a model's suffix on this machine."""
+def _choose(model: Path) -> tuple[str, str]:
+    """Return the backend for a model's suffix on this machine, and why that one."""
     if model.suffix not in (".onnx", ".rknn"):
         raise ModelError(f"{model}: expected an .onnx or .rknn file, found suffix {model.suffix!r}")
     if not model.is_file():
@@ -39,20 +39,30 @@ def _choose(model: Path) -> str:
             "an actor first"
         )
     if model.suffix == ".onnx":
-        return "onnx"
-    if importlib.util.find_spec("rknnlite") is None:
+        return "onnx", "an .onnx runs on the CPU"
+    if importlib.util.find_spec("rknnlite") is not None:
+        return "rknn", "rknnlite is installed, an .rknn runs on the NPU"
+    board = rockchip_board()
+    if board:
+        # Never the simulator here: the rover would drive, late, and nobody would look for the NPU.
         raise ModelError(
-            f"{model}: backend auto runs an .rknn on the NPU, but rknnlite is not installed here; "
-            "choose backend rknn_sim to run it in the simulator, or onnx with the .onnx file"
+            f"{model}: backend auto runs an .rknn on the NPU of this board ({board}), but rknnlite "
+            "is not installed here; pip install rknn-toolkit-lite2"
         )
-    return "rknn"
+    if importlib.util.find_spec("rknn") is None:
+        raise ModelError(
+            f"{model}: an .rknn runs on an NPU, which this machine lacks, or in the simulator of "
+            "rknn-toolkit2, which is not installed here; make setup installs it (Python 3.10-3.12 "
+            "on x86-64), or drive with the .onnx file: model:=FILE.onnx"
+        )
+    return "rknn_sim", "no NPU here, the simulator of rknn-toolkit2 stands in for it"
 
 
 def open_backend(kind: str, model: Path, contract: Contract, core_mask: str = "auto") -> Backend:
     """Open a model.
 
     Args:
-        kind: one of KINDS; `auto` picks by suffix and machine, and logs what it picked.
+        kind: one of KINDS; `auto` picks by suffix and machine, and logs what it picked and why.
         model: .onnx or .rknn file, or a link to one; `fake` does not read it.
         contract: what the model must follow.
         core_mask: the cores of the NPU, one of CORE_MASKS; only `rknn` has such.
@@ -72,8 +82,19 @@ def open_backend(kind: str, model: Path, contract: Contract, core_mask: str = "a
         log.warning("backend fake: no model drives, %s is not read", model)
         return FakeBackend(contract)
     if kind == "auto":
-        kind = _choose(model)
-        log.info("backend auto: chose %s for %s", kind, model)
+        kind, why = _choose(model)
+        log.info("backend auto: chose %s for %s: %s", kind, model, why)
+        try:
+            opened = open_backend(kind, model, contract, core_mask)
+        except ModelError as error:
+            if kind != "rknn_sim":
+                raise
+            raise ModelError(
+                f"{error}; backend auto chose rknn_sim ({why}): convert the ONNX on this machine, "
+                "with samples that stay where they are, or drive with it: model:=FILE.onnx"
+            ) from error
+        opened.chosen_because = why
+        return opened
     backend, suffix, remedy = _MODEL_BACKENDS[kind]
     if model.suffix != suffix:
         raise ModelError(

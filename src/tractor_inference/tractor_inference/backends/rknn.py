@@ -176,5 +176,11 @@ def _device_tree() -> list[str]:
     return [name for name in names.split("\0") if name]
 
 
+def rockchip_board() -> str:
+    """Return the names of this machine where it is a Rockchip board, else an empty string."""
+    names = _device_tree()
+    return ", ".join(names) if any("rockchip," in name for name in names) else ""
+
+
 def _machine() -> str:
     return ", ".join(_device_tree()) or f"an unknown {os.uname().machine}"

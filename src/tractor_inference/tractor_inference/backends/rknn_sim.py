@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from .. import manifest, onnx_model, rknn_toolkit, samples
 from ..contract import Contract
 from ..errors import ModelError, TractorError, raise_all
+from ..manifest import Manifest
 from ..samples import Sample
 from .base import Backend
 
@@ -20,7 +22,7 @@ class RknnSimBackend(Backend):
 
     A loaded .rknn cannot run in the simulator, so the model is built again from the same ONNX, the
     same samples and the same toolkit, all checked; simulated outputs of such builds are identical.
-    Opening takes seconds. What the toolkit prints on stdout goes to stderr meanwhile.
+    Opening takes seconds. What the toolkit says meanwhile is logged only when it fails.
     """
 
     name = "rknn_sim"
@@ -48,21 +50,8 @@ class RknnSimBackend(Backend):
         actor = model.parent / record.onnx.file
         facts = onnx_model.inspect(actor, contract, sha256=record.onnx.sha256)
         frames = _read_samples(model, record.calibration, contract)
-        with tempfile.TemporaryDirectory(prefix="rknn_sim_") as name:
-            folder = Path(name)
-            file = folder / "actor.onnx"
-            file.write_bytes(rknn_toolkit.network(facts.data, contract, record.build))
-            dataset = None
-            if frames:
-                dataset = rknn_toolkit.write_dataset(frames, contract, folder, record.build)
-            self._rknn = rknn_toolkit.build(
-                file, contract, target=record.model.target, dataset=dataset, options=record.build
-            )
-        try:
-            rknn_toolkit.start_simulator(self._rknn)
-        except ModelError:
-            rknn_toolkit.release(self._rknn)
-            raise
+        with rknn_toolkit.silent_unless_it_fails():
+            self._rknn = _start(facts.data, frames, contract, record)
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         fed = rknn_toolkit.network_proprio(self.contract, proprio, self._build)
@@ -70,6 +59,26 @@ class RknnSimBackend(Backend):
 
     def _release(self) -> None:
         rknn_toolkit.release(self._rknn)
+
+
+def _start(onnx: bytes, frames: list[Sample], contract: Contract, record: Manifest) -> Any:
+    """Build the model again and start the simulator in the session that built it."""
+    with tempfile.TemporaryDirectory(prefix="rknn_sim_") as name:
+        folder = Path(name)
+        file = folder / "actor.onnx"
+        file.write_bytes(rknn_toolkit.network(onnx, contract, record.build))
+        dataset = None
+        if frames:
+            dataset = rknn_toolkit.write_dataset(frames, contract, folder, record.build)
+        rknn = rknn_toolkit.build(
+            file, contract, target=record.model.target, dataset=dataset, options=record.build
+        )
+    try:
+        rknn_toolkit.start_simulator(rknn)
+    except ModelError:
+        rknn_toolkit.release(rknn)
+        raise
+    return rknn
 
 
 def _read_samples(

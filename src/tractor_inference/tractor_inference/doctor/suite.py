@@ -188,7 +188,7 @@ def driving_model(host: Host, suite: Suite, model: Path) -> list[Line]:
         remedy = f"{instead}convert again with more samples"
         return [Line(name, WARN, f"{found}; accepted with doubts, see its report", remedy)]
     if host.kind != ROVER:
-        found += "; drives on the NPU, here with backend:=rknn_sim"
+        found += "; drives on the NPU, here in its simulator (backend auto)"
     return [Line(name, OK, found)]
 
 
