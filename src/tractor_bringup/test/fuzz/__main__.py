@@ -59,18 +59,22 @@ def main() -> int:
 def _in_child(name: str, seconds: float, args: argparse.Namespace) -> bool:
     """Fuzz one parser in a process of its own, and keep the case that ended the process."""
     command = [sys.executable, "-m", __package__, "--one", f"{seconds:.1f}", "--parser", name]
-    current = OUTPUT / f"{name}.running"
+    current, log = OUTPUT / f"{name}.running", OUTPUT / f"{name}.log"
     OUTPUT.mkdir(exist_ok=True)
     try:
         # A round that began goes on, shrinks what it found, and a hanging case is waited for.
-        code = subprocess.run(
-            [*command, "--seed", str(args.seed)], timeout=2 * seconds + 10 * HANG_S
-        ).returncode
+        with log.open("wb") as errors:  # image libraries comment on every damaged file
+            code = subprocess.run(
+                [*command, "--seed", str(args.seed)], timeout=2 * seconds + 10 * HANG_S,
+                stderr=errors,
+            ).returncode  # fmt: skip
     except subprocess.TimeoutExpired:
         code = -1
-    if code not in (0, 1) and current.exists():
-        kept = _keep(name, current.read_bytes())
-        print(f"{name}: FAILS: the process hung or ended with {code}; kept {kept}")
+    if code not in (0, 1):
+        kept = _keep(name, current.read_bytes()) if current.exists() else "nothing"
+        print(f"{name}: FAILS: the process hung or ended with {code}; kept {kept}; see {log}")
+    else:
+        log.unlink()
     current.unlink(missing_ok=True)
     return code == 0
 
