@@ -559,6 +559,25 @@ class TestRubbish:
         lines = clinic.run()
         assert {lines[n][0]["status"] for n in ("parameters", "librknnrt", "Fast DDS")} == {"fail"}
 
+    def test_a_workspace_with_older_copies_than_its_checkout_fails(self, clinic, monkeypatch):
+        assert "workspace" not in clinic.run()  # none is sourced
+        checkout, prefix = clinic.folder / "checkout", clinic.folder / "install/tractor_bringup"
+        share = prefix / "share/tractor_bringup"
+        for file in (
+            checkout / "src/tractor_bringup/package.xml", checkout / "config/fastdds.xml",
+            checkout / "launch/a.launch.py", share / "config/fastdds.xml",
+            share / "launch/a.launch.py",
+        ):  # fmt: skip
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("")
+        (share / "checkout.txt").write_text(f"{checkout}\n")
+        monkeypatch.setenv("AMENT_PREFIX_PATH", str(prefix))
+        assert clinic.line("workspace")["status"] == "ok"
+        (checkout / "launch/a.launch.py").write_text("# edited")
+        line = clinic.line("workspace")
+        assert line["status"] == "fail" and "make build" in line["remedy"]
+        assert f"a.launch.py of {checkout}/launch/a.launch.py" in line["found"]
+
     def test_folders_that_may_not_be_read_are_not_called_empty(self, rover, monkeypatch):
         def deny(path, *_):
             raise PermissionError(13, "Permission denied", str(path))

@@ -175,7 +175,11 @@ def _advice(first: Path, other: Path) -> str:
             f"The workspace holds copies, which edits of the checkout do not reach: run make build "
             f"in {root}, whose workspace links to the checkout's files, and source that"
         )
-    return "Two checkouts are in use: source the workspace of the one that you start from"
+    also = f"the workspace in {prefix}" if prefix is not None else str(_code_root())
+    return (
+        f"Two checkouts are in use, by {sys.executable} and by {also}: source the workspace of the "
+        "one that you start from"
+    )
 
 
 def default_models_dir() -> Path:

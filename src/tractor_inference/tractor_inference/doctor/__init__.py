@@ -80,6 +80,7 @@ def examine(host: Host, args: argparse.Namespace) -> Iterator[Line]:
     yield from _lines("Python", machine.python)
     yield from _lines("libraries", lambda: machine.libraries(imports, _needed(host, loaded)))
     yield from _lines("ROS 2", lambda: machine.ros(host, imports))
+    yield from _lines("workspace", machine.workspace)
     if host.has_ros:
         yield from _lines("Fast DDS", lambda: machine.fast_dds(host))
         yield from _lines("UDP buffers", lambda: machine.udp_buffers(host))

@@ -223,6 +223,20 @@ def _profile(host: Host) -> Path:
     return Path(host.environ.get(PROFILES) or paths.config_file("fastdds.xml"))
 
 
+def workspace() -> list[Line]:
+    """Check that launch files and scripts of the sourced workspace are those of its checkout."""
+    prefix = paths.sourced_prefix()
+    if prefix is None:
+        return []
+    stale = paths.stale_copies()
+    if not stale:
+        return [Line("workspace", OK, str(prefix))]
+    pairs = ", ".join(f"{copy.name} of {source}" for copy, source in stale)
+    found = f"{prefix} holds older copies: {pairs}"
+    remedy = "run make build in the checkout, which links its files, and source install/setup.bash"
+    return [Line("workspace", FAIL, found, remedy)]
+
+
 def fast_dds(host: Host) -> list[Line]:
     """Check that the profile with which large images arrive is there and readable."""
     middleware = host.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
