@@ -288,3 +288,32 @@ def test_a_failed_conversion_fails_the_launch(workspace, tmp_path):
     assert launch(arguments, workspace, log).wait(timeout=START_LIMIT_S) == 1
     assert "missing.onnx" in log.read_text()
     assert "convert ended with exit code" in log.read_text()
+
+
+@pytest.mark.parametrize(("code", "again"), [(0, False), (1, True)])
+def test_what_ends_with_0_stays_away_and_what_dies_is_started_again(tmp_path, code, again):
+    from launch import LaunchDescription, LaunchService
+    from launch.actions import ExecuteProcess, RegisterEventHandler, Shutdown, TimerAction
+    from launch.event_handlers import OnProcessExit
+
+    from tractor_bringup import ros_launch
+
+    log = tmp_path / "starts"
+    script = f"echo started >> {log}; exit {code}"
+    process = ExecuteProcess(cmd=["bash", "-c", script], respawn=True, respawn_delay=0.5)
+    other = ExecuteProcess(cmd=["sleep", "60"])
+    service = LaunchService(noninteractive=True)
+    service.include_launch_description(
+        LaunchDescription(
+            [
+                RegisterEventHandler(
+                    OnProcessExit(target_action=process, on_exit=ros_launch._ended)
+                ),
+                process,
+                other,
+                TimerAction(period=2.0, actions=[Shutdown()]),
+            ]
+        )
+    )
+    service.run()
+    assert (len(log.read_text().splitlines()) > 1) == again
