@@ -284,6 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     arguments, _ = parser.parse_known_args(argv)
     if arguments.part is not None:
+        del sys.argv[1:3]  # a node takes ROS's arguments only
         PARTS[arguments.part]()
         return 0
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
