@@ -21,7 +21,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,8 +81,8 @@ def toolkit_version() -> str:
 MOST_LINES_SAID = 60
 # Its name for Python's logging.
 _LOGGER = "rknnLogger"
-# Where what it prints on stdout goes meanwhile: a file's descriptor, or stderr.
-_stdout_goes_to = 2
+# Where what it prints on stdout goes meanwhile; None: to stderr.
+_stdout_goes_to: TextIO | None = None
 _redirection = contextlib.ExitStack()
 _redirection_lock = threading.Lock()
 _redirection_users = 0
@@ -114,11 +114,10 @@ def _redirected() -> Iterator[None]:
     c_library = ctypes.CDLL(None)
     sys.stdout.flush()
     saved = os.dup(1)
+    goes_to = _stdout_goes_to
     try:
-        os.dup2(_stdout_goes_to, 1)
-        with contextlib.ExitStack() as stack:
-            if _stdout_goes_to == 2:
-                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        os.dup2(goes_to.fileno() if goes_to else 2, 1)
+        with contextlib.redirect_stdout(goes_to or sys.stderr):
             yield
     finally:
         c_library.fflush(None)
@@ -143,18 +142,18 @@ def silent_unless_it_fails() -> Iterator[None]:
 
     logger = logging.getLogger(_LOGGER)
     logger.addFilter(keep)
-    with tempfile.TemporaryFile() as file:
-        _stdout_goes_to = file.fileno()
+    with tempfile.TemporaryFile("w+", errors="replace") as file:
+        _stdout_goes_to = file
         try:
             yield
         except BaseException:
             file.seek(0)
-            said += file.read().decode(errors="replace").split("\n")
+            said += file.read().split("\n")
             lines = [line for line in said if line.strip()]
             log.warning("%s said:\n%s", DISTRIBUTION, "\n".join(lines[-MOST_LINES_SAID:]))
             raise
         finally:
-            _stdout_goes_to = 2
+            _stdout_goes_to = None
             logger.removeFilter(keep)
 
 
