@@ -156,9 +156,10 @@ def test_in_one_process_the_shutdown_of_both_nodes_is_answered(ros_graph, sensor
     assert not moving(raw[-1:])
 
 
-def test_everything_is_answered_while_a_model_is_being_opened(ros_graph, sensors):
+def test_everything_is_answered_while_a_model_is_being_opened(ros_graph, sensors, monkeypatch):
     from std_srvs.srv import Trigger
 
+    monkeypatch.setenv("OPEN_LIMIT_S", "60")  # all the questions are asked meanwhile
     model = ros_graph.folder / "actor.onnx"
     model.write_text("stuck")
     _, commands = start_all(ros_graph, "scripted_actor_node", model=str(model))
