@@ -46,8 +46,8 @@ def depth_points(depth, robot, nearest_m):
     """(height * width, 3) points in base_link, and the depth of each in metres."""
     k = depth.intrinsics
     d = depth.pixels.astype(np.float64) * depth.metres_per_unit
-    # REP-117: too close to be measured.
-    d[d == -np.inf] = nearest_m
+    # REP-117: too close to be measured. Of a camera without a lower limit that is its own place.
+    d[d == -np.inf] = max(nearest_m, 1e-6)
     d = np.where(np.isfinite(d), d, 0.0)
     v, u = np.indices(d.shape)
     right, down = (u - k.cx) / k.fx * d, (v - k.cy) / k.fy * d

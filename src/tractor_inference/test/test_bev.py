@@ -109,6 +109,18 @@ def test_depth_too_close_to_be_measured_is_an_obstacle_at_the_shortest_depth(bui
     assert {row for row, _ in cells(grid[1])} == {math.floor((2.0 - x_m) / 0.03125)}
 
 
+def test_depth_too_close_is_at_the_camera_where_there_is_no_shortest_depth(kernel):
+    picture = np.full((100, 848), np.nan, np.float32)
+    picture[50, 420:428] = -np.inf
+    robot = dataclasses.replace(ROBOT, half_length_m=0.0, half_width_m=0.0)
+    limits = dataclasses.replace(LIMITS, depth_min_m=0.0)
+    grid = BevBuilder(CONTRACT, robot, limits, kernel).build(NO_SCAN, DepthImage(picture, D435I))
+    row = math.floor((2.0 - robot.camera.x) / 0.03125)
+    found = cells(grid[1])
+    # It stands on the border of two columns.
+    assert found and set(found) <= {(row, 63), (row, 64)}
+
+
 def test_footprint_is_cleared(build):
     assert not build(scan_at(0.0, 0.15)).any()
     assert build(scan_at(0.0, 0.25)).any()
