@@ -27,8 +27,10 @@ def lidar_points(scan, robot, motion):
     low, high = max(scan.range_min_m, robot.lidar_min_range_m), scan.range_max_m
     sure = (r >= low + 1e-3) & (r <= high - 1e-3)
     possible = (r >= low - 1e-3) & (r <= high + 1e-3)
-    # REP-117: nearer than range_min. What may be nearer than the rover's own body is that.
-    too_close = (r == -np.inf) & (scan.range_min_m >= robot.lidar_min_range_m)
+    # REP-117: nearer than range_min, and beyond range_max.
+    too_close = r == -np.inf
+    sure &= r < np.inf
+    possible &= r < np.inf
     r = np.where(possible, r, 0.0)
     r[too_close] = scan.range_min_m
     sure |= too_close

@@ -87,11 +87,18 @@ def test_too_close_to_be_measured_is_an_obstacle_at_the_shortest_range(build):
 
 
 @pytest.mark.parametrize("range_min_m", [0.0, 0.05, 0.14])
-def test_too_close_to_be_anything_but_the_rover_marks_nothing(build, range_min_m):
+def test_too_close_is_marked_within_what_is_the_rover_itself(build, range_min_m):
     robot = dataclasses.replace(ROBOT, half_length_m=0.0, half_width_m=0.0)
     scan = dataclasses.replace(scan_at(0.0, -math.inf), range_min_m=range_min_m)
-    assert not build(scan, robot=robot).any()
-    assert build(scan, robot=dataclasses.replace(robot, lidar_min_range_m=0.0)).any()
+    assert cells(build(scan, robot=robot)[0])
+    assert not build(dataclasses.replace(scan, ranges_m=-scan.ranges_m), robot=robot).any()
+
+
+@pytest.mark.parametrize("range_m", [math.inf, math.nan])
+def test_what_is_no_range_marks_nothing_in_a_scan_without_a_farthest_one(build, range_m):
+    scan = dataclasses.replace(scan_at(0.0, range_m), range_max_m=math.inf)
+    assert not build(scan).any()
+    assert build(dataclasses.replace(scan_at(0.0, 1.5), range_max_m=math.inf)).any()
 
 
 def test_zero_is_no_return_even_for_a_scan_without_a_shortest_range(build):

@@ -64,6 +64,9 @@ def found(message, topic=RECTIFIED):
         ("/camera/aligned_depth_to_color/image_raw", False),
         ("/direct/depth", None),
         ("/rover1/depth", None),
+        ("/raw_cameras/front/image_rect", True),
+        ("/rectifier/input/image_raw", False),
+        ("/camera_rect/image_raw/depth", False),
     ],
 )
 def test_the_name_of_a_topic_says_whether_it_is_rectified(topic, expected):
@@ -150,6 +153,37 @@ def test_a_region_outside_of_the_image_is_refused(roi):
 def test_a_camera_info_without_a_size_is_refused():
     with pytest.raises(SensorError, match=r"expected the size of the image .* found 0x0"):
         image_size_from_message(info(0, 0))
+
+
+def test_a_matrix_without_focal_lengths_is_not_filled():
+    k, p = (425.0, 425.0, 424.0, 50.0), (400.0, 400.0, 420.0, 55.0)
+    assert found(info(k=k_of(*k), p=p_of(0.0, 0.0, 320.0, 240.0))) == k
+    assert found(info(k=k_of(0.0, 0.0, 0.0, 0.0), p=p_of(*p)), RAW) == p
+
+
+@pytest.mark.parametrize(
+    ("intrinsics", "text"),
+    [
+        ((0.525, 0.525, 0.32, 0.24), "expected fx of 16.6..3.84e\\+04 pixels"),  # of a unit image
+        ((1e-6, 525.0, 319.5, 239.5), "expected fx"),
+        ((525.0, 1e9, 319.5, 239.5), "expected fy"),
+        ((525.0, 525.0, 1e5, 239.5), "expected cx within one image of the image"),
+        ((525.0, 525.0, 319.5, -500.0), "expected cy"),
+    ],
+)
+@pytest.mark.parametrize("matrix", ["k", "p"])
+def test_intrinsics_that_no_lens_has_are_refused(matrix, intrinsics, text):
+    matrices = {"k": k_of(*intrinsics)} if matrix == "k" else {"p": p_of(*intrinsics)}
+    with pytest.raises(SensorError, match=text):
+        intrinsics_from_message(info(**matrices), RECTIFIED)
+
+
+@pytest.mark.parametrize(
+    "intrinsics", [(40.0, 40.0, 320.0, 240.0), (5000.0, 5000.0, 320.0, 240.0),
+                   (525.0, 525.0, -30.0, 700.0)],
+)  # fmt: skip
+def test_wide_and_long_lenses_and_shifted_ones_are_taken(intrinsics):
+    assert found(info(p=p_of(*intrinsics))) == intrinsics
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,16 @@ def test_millimetres_in_32fc1_are_refused(take, parameters, holes):
         take(pixels.astype(np.float32), "32FC1", **parameters)
 
 
+@pytest.mark.parametrize("share", [0.52, 0.6, 0.85])
+def test_more_far_than_near_is_another_unit(take, share):
+    # Millimetres, of a camera whose holes are small numbers.
+    pixels = np.full(SHAPE, 0.9, np.float32)
+    pixels[: round(SHAPE[0] * share)] = 500.0
+    with pytest.raises(SensorError, match=r"expected metres in 32FC1"):
+        take(pixels, "32FC1")
+    take(pixels[::-1].copy() * np.where(pixels[::-1] > 1.0, 1e-3, 1.0).astype(np.float32), "32FC1")
+
+
 def test_another_unit_in_16uc1_is_refused(take):
     # A wall at half a metre in units of 10 micrometres.
     with pytest.raises(SensorError, match=r"expected millimetres in 16UC1.*found 100.0%"):

@@ -51,13 +51,18 @@ def test_too_close_to_be_measured_is_at_most_range_min_away(range_min_m, heading
     assert lidar_min(scan, ROBOT) == pytest.approx(range_min_m, abs=1e-6)
 
 
-def test_too_close_to_be_anything_but_the_rover_itself_does_not_count():
+def test_too_close_counts_within_what_is_the_rover_itself():
+    # Whether it is the rover nobody knows: the sensor measured no range.
     scan = circle([10], -math.inf, free=3.0)
     assert scan.range_min_m < ROBOT.lidar_min_range_m
-    assert lidar_min(scan, ROBOT) == pytest.approx(3.0, abs=1e-3)
-    mast = dataclasses.replace(scan, range_min_m=0.3)
-    masked = dataclasses.replace(ROBOT, lidar_min_range_m=0.31)
-    assert lidar_min(mast, masked) == pytest.approx(3.0, abs=1e-3)
+    assert lidar_min(scan, ROBOT) == pytest.approx(scan.range_min_m, abs=1e-3)
+
+
+def test_nothing_within_an_endless_range_max_is_no_obstacle_and_free():
+    scan = dataclasses.replace(circle([10], 0.5), range_max_m=math.inf)
+    assert not (scan.measured & scan.endless).any()
+    assert lidar_min(scan, ROBOT) == pytest.approx(0.5, abs=1e-3)
+    assert gap_heading(scan, ROBOT) == gap_heading(circle([10], 0.5), ROBOT) != 0.0
 
 
 @pytest.mark.parametrize("range_min_m", [0.05, 0.3])

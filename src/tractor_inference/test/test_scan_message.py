@@ -93,16 +93,43 @@ def test_any_scan_within_a_turn_is_taken_and_the_same_in_degrees_is_not(
             scan_from_message(message(beams, *(math.degrees(angle) for angle in angles)))
 
 
-@pytest.mark.parametrize("range_max", [12.0, 12_000.0])
+@pytest.mark.parametrize("range_max", [12.0, 12_000.0, math.inf])
 def test_ranges_in_millimetres_are_refused(range_max):
     ranges = np.random.default_rng(0).uniform(80.0, 6000.0, 360).astype(np.float32)
-    with pytest.raises(SensorError, match="expected"):
+    with pytest.raises(SensorError, match="in metres"):
+        scan_from_message(message(ranges=ranges, range_max=range_max))
+
+
+@pytest.mark.parametrize("range_max", [3.5, 12.0, 25.0])
+def test_ranges_in_centimetres_are_refused(range_max):
+    # A room of 3 m with the wall at 10 cm in 60 beams: enough are within the limits.
+    ranges = np.random.default_rng(0).uniform(60.0, 300.0, 360).astype(np.float32)
+    ranges[:60] = np.linspace(3.0, 10.0, 60)
+    with pytest.raises(SensorError, match=r"in metres.*by 100 if they are centimetres"):
         scan_from_message(message(ranges=ranges, range_max=range_max))
 
 
 def test_the_unit_of_ranges_is_named():
     with pytest.raises(SensorError, match=r"in metres.*found 3000 in the median.*millimetres"):
         scan_from_message(message(ranges=np.full(360, 3000.0), range_min=50.0, range_max=12_000.0))
+
+
+# What drivers send for "nothing came back" beyond range_max.
+@pytest.mark.parametrize("code", [12.0, 13.0, 65.535, 1000.0, 3.4e38])
+def test_codes_beyond_range_max_are_no_other_unit(code):
+    ranges = np.full(360, code, np.float32)
+    ranges[::5] = np.linspace(0.5, 3.0, 72)
+    assert scan_from_message(message(ranges=ranges)).measured[::5].all()
+
+
+def test_a_scan_without_a_farthest_range_is_taken():
+    # The default of pointcloud_to_laserscan.
+    ranges = np.full(360, np.inf, np.float32)
+    ranges[:90] = 2.0
+    scan = scan_from_message(message(ranges=ranges, range_max=math.inf))
+    assert np.count_nonzero(scan.measured) == 90 and np.count_nonzero(scan.endless) == 270
+    with pytest.raises(SensorError, match="range_max: expected a finite number, found nan"):
+        scan_from_message(message(range_max=math.nan))
 
 
 def test_a_few_far_returns_in_the_open_are_no_other_unit():

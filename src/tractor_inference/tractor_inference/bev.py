@@ -228,8 +228,8 @@ class Beams:
 
     Attributes:
         directions: (2, n) float64, of each beam in the plane of base_link.
-        lidar: x and y of the LiDAR in base_link, smallest and largest range, and the range at
-            which -Inf is drawn, NaN when that is the rover itself, m.
+        lidar: x and y of the LiDAR in base_link, smallest and largest range that is drawn, and the
+            range at which -Inf is, m.
     """
 
     directions: NDArray[np.float64]
@@ -242,8 +242,9 @@ def beams_of(robot: Robot, scan: Scan) -> Beams:
     directions = robot.lidar.rotation[:2, :2] @ np.stack([np.cos(angles), np.sin(angles)])
     # Zero says that nothing came back, whatever the lower limit.
     nearest_m = float(max(scan.range_min_m, robot.lidar_min_range_m, LEAST_RANGE_M))
-    close_m = nearest_m if scan.range_min_m >= robot.lidar_min_range_m else math.nan
-    lidar = (robot.lidar.x, robot.lidar.y, nearest_m, float(scan.range_max_m), close_m)
+    # +Inf is no range, whatever the upper limit.
+    farthest_m = min(float(scan.range_max_m), float(np.finfo(np.float32).max))
+    lidar = (robot.lidar.x, robot.lidar.y, nearest_m, farthest_m, float(scan.range_min_m))
     return Beams(np.ascontiguousarray(directions), lidar)
 
 

@@ -177,7 +177,7 @@ def _mark_counted(counts, plan, out, out_words):
 
 @njit(**OPTIONS)
 def _mark_beams(ranges_m, beams, lidar, first, last, value, out):
-    x_lidar, y_lidar, range_min, range_max, too_close, centre, cells_per_m = lidar
+    x_lidar, y_lidar, nearest, farthest, range_min, centre, cells_per_m = lidar
     cells, count = out.shape[0], len(ranges_m)
     steps = max(1, count - 1)
     # The rotation is advanced from beam to beam: two products in place of a sine and a cosine.
@@ -187,9 +187,10 @@ def _mark_beams(ranges_m, beams, lidar, first, last, value, out):
     dx, dy = (last[0] - first[0]) / steps, (last[1] - first[1]) / steps
     for i in range(count):
         r = np.float64(ranges_m[i])
-        if r == -np.inf:
-            r = too_close
-        if range_min <= r <= range_max:
+        too_close = r == -np.inf
+        if too_close:
+            r = range_min
+        if too_close or nearest <= r <= farthest:
             x, y = x_lidar + r * beams[0, i], y_lidar + r * beams[1, i]
             row = np.floor(centre - (cos * x - sin * y + first[0] + i * dx) * cells_per_m)
             col = np.floor(centre - (sin * x + cos * y + first[1] + i * dy) * cells_per_m)

@@ -100,10 +100,10 @@ class OpenCvKernel:
         self, beams: Beams, ranges_m: NDArray[np.float32], motion: ScanMotion
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         g = self._geometry
-        x_lidar, y_lidar, range_min_m, range_max_m, close_m = beams.lidar
-        ranges = np.where(ranges_m == -np.inf, close_m, ranges_m.astype(np.float64))
-        hit = (ranges >= range_min_m) & (ranges <= range_max_m)
-        r = ranges[hit]
+        x_lidar, y_lidar, nearest_m, farthest_m, range_min_m = beams.lidar
+        too_close = ranges_m == -np.inf
+        hit = too_close | ((ranges_m >= nearest_m) & (ranges_m <= farthest_m))
+        r = np.where(too_close, range_min_m, ranges_m.astype(np.float64))[hit]
         x, y = x_lidar + r * beams.directions[0, hit], y_lidar + r * beams.directions[1, hit]
         half = g.cells * g.resolution_m / 2.0
         cells = np.floor((half - np.stack(moved(x, y, hit, motion))) / g.resolution_m)

@@ -24,8 +24,8 @@ from .scan import Scan
 # A camera that sees the floor in front of a rover sees it nearer than this; depths beyond it, and
 # beyond depth_max_m, are of another unit when there are more of them than of others.
 MAX_TYPICAL_DEPTH_M = 20.0
-# A tenth of the pixels within is enough not to ask what the others are.
-PLAUSIBLE_FRACTION = 0.10
+# Where half of the pixels are within, the others cannot be more.
+PLAUSIBLE_FRACTION = 0.50
 
 log = logging.getLogger(__name__)
 
@@ -171,11 +171,11 @@ class Fusion:
                 "convert the unit in the driver"
             )
         if known < limit:
-            too_close = near + np.count_nonzero(depth.pixels == -np.inf) / depth.pixels.size
+            close = np.count_nonzero(depth.pixels == -np.inf) / depth.pixels.size
             raise SensorError(
                 f"depth: expected at least {limit:.0%} valid pixels, found {known:.1%} "
-                f"({too_close:.1%} nearer than depth_min_m = {nearest_m:g} m, "
-                f"{1.0 - valid:.1%} without a depth); is the lens covered?"
+                f"({near + close:.1%} nearer than depth_min_m = {nearest_m:g} m, "
+                f"{1.0 - valid - close:.1%} without a depth); is the lens covered?"
             )
 
     def draw(self, depth: DepthImage, depth_ns: int) -> tuple[NDArray[np.float32], int]:

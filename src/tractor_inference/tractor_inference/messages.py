@@ -38,6 +38,9 @@ DEPTH_REMEDIES = {
     "8UC1": "this is a picture to look at; subscribe to the depth image itself",
 }
 OTHER_REMEDY = "this is no depth image; subscribe to the camera's depth topic"
+# Focal length over the side of the image: a lens of 174 degrees, and one of 1 degree. What is outside
+# was computed for another size or unit, or from a matrix that is not one.
+FOCAL_PER_SIDE = (0.026, 60.0)
 SCAN_GEOMETRY = (
     "angle_min", "angle_max", "angle_increment", "time_increment", "range_min", "range_max",
 )  # fmt: skip
@@ -64,17 +67,10 @@ def scan_from_message(message: Any, robot: Robot | None = None) -> Scan:
             scan.ensure_usable. +Inf says that the way is free (REP-117).
     """
     problems = []
-    names = (
-        "angle_min",
-        "angle_max",
-        "angle_increment",
-        "time_increment",
-        "range_min",
-        "range_max",
-    )
-    for name in names:
+    for name in SCAN_GEOMETRY:
         value = getattr(message, name)
-        if not math.isfinite(value):
+        # pointcloud_to_laserscan and others say Inf where the sensor has no farthest range.
+        if not math.isfinite(value) and (name, value) != ("range_max", math.inf):
             problems.append(f"{name}: expected a finite number, found {value}")
     if message.angle_increment == 0.0:
         problems.append("angle_increment: expected a non-zero angle, found 0")
@@ -108,10 +104,14 @@ def is_rectified(topic: str) -> bool | None:
 
     image_proc's convention: image_rect, image_rect_raw and the like are, image_raw is not.
     """
-    words = re.split("[^a-z]+", topic.lower())
-    if any(word.startswith("rect") for word in words):
-        return True
-    return False if "raw" in words else None
+    # The last part that says something counts: /raw_cameras/front/image_rect is rectified.
+    for part in reversed(topic.lower().split("/")):
+        words = re.split("[^a-z]+", part)
+        if any(word.startswith("rect") for word in words):
+            return True
+        if "raw" in words:
+            return False
+    return None
 
 
 def intrinsics_from_message(message: Any, topic: str = "") -> Intrinsics:
@@ -126,11 +126,12 @@ def intrinsics_from_message(message: Any, topic: str = "") -> Intrinsics:
         topic: the depth image's; its name says whether the image is rectified.
 
     Raises:
-        SensorError: the image is distorted, or may be; focal lengths that are not positive, or
-            values that are not finite.
+        SensorError: the image is distorted, or may be; focal lengths that are not positive, values
+            that are not finite, or numbers that no lens has for an image of this size.
     """
     k, p, d = ([float(v) for v in getattr(message, name, ())] for name in ("k", "p", "d"))
-    rectified, has_k, has_p = is_rectified(topic), any(k), any(p)
+    # A matrix without focal lengths is not filled, whatever else a driver writes into it.
+    rectified, has_k, has_p = is_rectified(topic), any(k[:5:4]), any(p[:6:5])
     if any(d):
         found = f"found distortion ({', '.join(f'{v:g}' for v in d)}) and the topic {topic!r}"
         remedy = "rectify it, with image_proc for instance, and subscribe to that topic"
@@ -153,9 +154,32 @@ def intrinsics_from_message(message: Any, topic: str = "") -> Intrinsics:
         raise SensorError(f"camera_info: expected fx, fy > 0 in {name}, found {fx:g} and {fy:g}")
     if not (math.isfinite(cx) and math.isfinite(cy)):
         raise SensorError(f"camera_info: expected finite cx, cy in {name}, found {cx:g} and {cy:g}")
+    _ensure_plausible(message, name, (fx, fy), (cx, cy))
     left, top, *_ = _region(message)
     across, down = _binning(message)
     return Intrinsics(fx / across, fy / down, (cx - left) / across, (cy - top) / down)
+
+
+def _ensure_plausible(
+    message: Any, name: str, focals: tuple[float, float], centre: tuple[float, float]
+) -> None:
+    """Refuse focal lengths and a principal point that no lens has for an image of this size."""
+    least, most = FOCAL_PER_SIDE
+    for axis, focal, middle, side in zip("xy", focals, centre, (message.width, message.height)):
+        if not side:
+            continue  # image_size_from_message refuses it
+        if not least * side <= focal <= most * side:
+            raise SensorError(
+                f"camera_info: expected f{axis} of {least * side:.3g}..{most * side:.3g} pixels in "
+                f"{name} for an image of {message.width}x{message.height}, found {focal:g}; "
+                "calibrate the camera in this mode"
+            )
+        if not -side <= middle <= 2 * side:
+            raise SensorError(
+                f"camera_info: expected c{axis} within one image of the image, {-side}..{2 * side} "
+                f"pixels in {name} for {message.width}x{message.height}, found {middle:g}; "
+                "calibrate the camera in this mode"
+            )
 
 
 def image_size_from_message(message: Any) -> tuple[int, int]:

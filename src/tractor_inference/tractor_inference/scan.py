@@ -17,6 +17,9 @@ MIN_SEEN_BEAMS = 0.10
 LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE = 3.0, 0.01
 # A planar LiDAR on the ground does not see this far in half of its beams.
 MAX_TYPICAL_RANGE_M = 100.0
+# Beyond range_max drivers send codes for "nothing came back": range_max + 1 (pointcloud_to_laserscan),
+# the largest 16-bit number of millimetres, or one constant of their own.
+MAX_CODE_M, MILLIMETRE_CODE_M = 1.01, 65.535
 
 # Drivers of 360 degree LiDARs end up to three beams or a degree short of the circle (rplidar_ros,
 # velodyne_laserscan), or repeat the first beam (ldlidar, ydlidar). What coarse beams leave out is
@@ -35,10 +38,10 @@ class Scan:
     """One planar scan in the LiDAR's frame.
 
     `ranges_m` is (n,) float32; beam i points to angle_min_rad + i * angle_increment_rad. As in
-    REP-117 a range is a measurement when range_min_m <= r <= range_max_m, -Inf means nearer than
-    range_min_m, +Inf nothing within range_max_m. NaN, zero (what many drivers send when nothing
-    came back) and any other number say nothing. Beam i was taken i * time_increment_s after the
-    first one.
+    REP-117 a finite range is a measurement when range_min_m <= r <= range_max_m, -Inf means nearer
+    than range_min_m, +Inf nothing within range_max_m, which itself may be Inf. NaN, zero (what many
+    drivers send when nothing came back) and any other number say nothing. Beam i was taken
+    i * time_increment_s after the first one.
     """
 
     ranges_m: NDArray[np.float32]
@@ -57,7 +60,7 @@ class Scan:
     def measured(self) -> NDArray[np.bool_]:
         """(n,) True where the beam hit something within the sensor's limits."""
         r = self.ranges_m
-        return (r > 0.0) & (r >= self.range_min_m) & (r <= self.range_max_m)
+        return (r > 0.0) & (r >= self.range_min_m) & (r <= self.range_max_m) & (r < np.inf)
 
     @property
     def too_close(self) -> NDArray[np.bool_]:
@@ -79,11 +82,10 @@ class Scan:
         """Return which beams (n,) hit something beyond the rover's own body, and where.
 
         The distances are float64 metres, one a hit. What is too close to be measured counts as
-        lying at range_min_m; with a range_min_m below robot.lidar_min_range_m it is the body.
+        lying at range_min_m, also within robot.lidar_min_range_m: that it is the rover's own body
+        is not known.
         """
-        hit = self.measured & (self.ranges_m >= robot.lidar_min_range_m)
-        if self.range_min_m >= robot.lidar_min_range_m:
-            hit |= self.too_close
+        hit = self.too_close | (self.measured & (self.ranges_m >= robot.lidar_min_range_m))
         distances = self.ranges_m[hit].astype(np.float64)
         distances[distances == -np.inf] = self.range_min_m
         return hit, distances
@@ -140,6 +142,21 @@ def angle_problems(
     return []
 
 
+def _too_far(scan: Scan) -> NDArray[np.float32]:
+    """Return the measured ranges when half of them are beyond what a planar LiDAR sees."""
+    measured = scan.ranges_m[scan.measured]
+    half = 0.5 * max(1, measured.size)
+    return measured if np.count_nonzero(measured > MAX_TYPICAL_RANGE_M) > half else measured[:0]
+
+
+def _beyond_the_sensor(scan: Scan) -> NDArray[np.float32]:
+    """Return the ranges beyond range_max when half of all numbers are, and are not a code."""
+    numbers = scan.ranges_m[np.isfinite(scan.ranges_m) & (scan.ranges_m > 0.0)]
+    far = numbers[numbers > scan.range_max_m + MAX_CODE_M]
+    far = far[np.abs(far - MILLIMETRE_CODE_M) > 0.001]
+    return far if far.size > 0.5 * numbers.size and np.ptp(far) > 0.0 else far[:0]
+
+
 def ensure_usable(scan: Scan, robot: Robot | None) -> None:
     """Refuse a scan that is in another unit than metres, or of which next to nothing is known.
 
@@ -149,12 +166,14 @@ def ensure_usable(scan: Scan, robot: Robot | None) -> None:
     Raises:
         SensorError: what was expected and found.
     """
-    measured = scan.ranges_m[scan.measured]
-    if np.count_nonzero(measured > MAX_TYPICAL_RANGE_M) > 0.5 * max(1, measured.size):
-        raise SensorError(
-            f"scan: expected ranges in metres (REP-103), found {np.median(measured):g} in the "
-            "median; divide by 1000 in the driver if they are millimetres"
-        )
+    for far in (_too_far(scan), _beyond_the_sensor(scan)):
+        if far.size:
+            raise SensorError(
+                f"scan: expected ranges in metres (REP-103) and up to range_max, found "
+                f"{np.median(far):g} in the median of {far.size} of {len(scan.ranges_m)} beams with "
+                f"range_max {scan.range_max_m:g}; divide by 1000 in the driver if they are "
+                "millimetres, by 100 if they are centimetres"
+            )
     seen = scan.seen_fraction(robot)
     if seen >= MIN_SEEN_BEAMS:
         return
