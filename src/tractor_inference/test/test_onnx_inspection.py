@@ -188,6 +188,12 @@ def test_weights_said_to_lie_elsewhere_are_refused(tmp_path, change, message):
         look(path)
 
 
+def test_a_place_written_as_a_path_from_the_folder_is_the_file_beside_it(tmp_path):
+    path = with_weights_beside(tmp_path / "a")
+    inside = look(path).data
+    assert look(rewritten(path, {"location": "./actor.onnx.data"})).data == inside
+
+
 def test_weights_that_were_cut_off_are_refused(tmp_path):
     path = with_weights_beside(tmp_path / "a")
     beside = path.with_name("actor.onnx.data")
@@ -242,6 +248,16 @@ def test_a_newer_opset_and_a_free_batch_are_brought_to_the_toolkit_s_form(tmp_pa
     shapes = [[d.dim_value for d in v.type.tensor_type.shape.dim] for v in normal.graph.input]
     assert shapes == [[1, 2, 128, 128], [1, 6]]
     assert np.allclose(answers(facts.data, frame()), answers(given, frame()), rtol=0, atol=1e-6)
+
+
+def test_a_batch_axis_of_minus_one_is_free(tmp_path):
+    model = actor_factory.make_actor()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    facts = look(save(tmp_path / "a.onnx", model))
+    assert any("batch axis set to 1" in change for change in facts.changes)
+    known = actor_factory.make_actor().SerializeToString()
+    assert np.allclose(answers(facts.data, frame()), answers(known, frame()), rtol=0, atol=1e-6)
 
 
 def test_a_file_in_the_normal_form_is_taken_as_it_is(tmp_path):
@@ -389,6 +405,39 @@ def test_what_an_onnx_backend_drives_is_the_normal_form(tmp_path, caplog):
     expected = actor_factory.onnx_answer(path, inputs["bev"], inputs["proprio"])
     assert np.allclose(backend.infer(inputs["bev"], inputs["proprio"]), expected, atol=1e-6)
     assert backend.digest == look(path).sha256 and "put inside" in caplog.text
+
+
+# --- what is no answer
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (
+            [node("RandomNormalLike", "m", "e"), node("Add", "m e", "action")],
+            r"random numbers: expected none, found 1 ops \(RandomNormalLike\).*mean",
+        ),
+        (
+            [node("Bernoulli", "half", "b"), node("Mul", "m b", "action")],
+            r"random numbers: expected none, found 1 ops \(Bernoulli\)",
+        ),
+        ([node("Dropout", "m half yes", "action")], r"same action for the same frame.*evaluation"),
+        ([node("Log", "m", "action")], r"expected finite actions, found \[\[(nan|-inf)"),
+        ([node("Div", "m zero", "action")], r"expected finite actions"),
+    ],
+    ids=["sampled", "bernoulli", "dropout", "nan", "zero"],
+)
+def test_what_is_no_answer_is_refused(tmp_path, nodes, message):
+    weights = [constant(n, np.float32(v)) for n, v in (("half", 0.5), ("zero", 0.0))]
+    model = small_actor(nodes, [*weights, constant("yes", True)])
+    with pytest.raises(ModelError, match=message) as caught:
+        look(save(tmp_path / "a.onnx", model))
+    assert "docs/export.md" in str(caught.value)
+
+
+def test_dropout_in_evaluation_is_taken(tmp_path):
+    nodes = [node("Dropout", "m half", "d"), node("Tanh", "d", "action")]
+    look(save(tmp_path / "a.onnx", small_actor(nodes, [constant("half", np.float32(0.5))])))
 
 
 # --- what cannot be bounded

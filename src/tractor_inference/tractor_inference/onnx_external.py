@@ -65,7 +65,8 @@ def merge(model: Any, read: Callable[[str], bytes]) -> dict[str, bytes]:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        name = entries.get("location", "")
+        # Some write the place as a path from the model's folder.
+        name = entries.get("location", "").removeprefix("./")
         if not _is_plain_name(name):
             raise ModelError(
                 f"{tensor.name}: expected its values inside the file, or in a file beside it, "

@@ -147,7 +147,7 @@ def _signature(values: Any) -> Signature:
         value.name: (
             onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower(),
             tuple(
-                dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?")
+                (dim.dim_param or "?") if onnx_normal_form.is_free(dim) else dim.dim_value
                 for dim in value.type.tensor_type.shape.dim
             ),
         )
@@ -309,20 +309,32 @@ def _prove(content: bytes, given: bytes, contract: Contract, changed: bool) -> N
     """Run the normal form, and where it was changed the original too, and compare their actions.
 
     Raises:
-        ModelError: one does not run or takes too long, or they differ.
+        ModelError: one does not run or takes too long, answers with what is no number or the same
+            frame in two ways, or they differ.
     """
     frames = _frames(contract)
     session = onnx_session.open_session(content, "its normal form" if changed else "the file")
-    took_s = []
-    for frame in frames:
+    took_s: list[float] = []
+    answers: list[NDArray] = []
+    for frame in frames * 2:
         started_s = time.perf_counter()
         answer = onnx_session.run_session(session, [ACTION_OUTPUT], frame)[0]
         took_s.append(time.perf_counter() - started_s)
         if answer.shape != (1, ACTION_SIZE):
             raise ModelError(f"expected an action of (1, {ACTION_SIZE}), found {answer.shape}")
+        if not np.isfinite(answer).all():
+            raise ModelError(f"expected finite actions, found {answer.tolist()}")
         if len(took_s) > 1 and min(took_s) > MAX_FRAME_S:
             raise ModelError(
                 f"expected an answer within {MAX_FRAME_S:g} s, found one after {took_s[-1]:.1f} s"
+            )
+        answers.append(answer)
+    for first, again in zip(answers, answers[FRAMES:]):
+        if not np.array_equal(first, again):
+            raise ModelError(
+                f"expected the same action for the same frame, found {first.tolist()} and "
+                f"{again.tolist()}; export in evaluation mode: dropout draws random numbers in "
+                "training"
             )
     if not changed:
         return

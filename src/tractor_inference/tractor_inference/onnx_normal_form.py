@@ -30,7 +30,7 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 # Elements of a tensor that is computed once and for all; shapes take a few.
 MAX_FOLDED = 4096
 _RANDOM = (
-    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
     "RandomUniformLike",
 )  # fmt: skip
 # Domain of the definitions that stand in for ops of a later opset until they are expanded.
@@ -124,18 +124,25 @@ def _replace(field: Any, values: list[Any]) -> None:
 
 def refused(model: Any) -> list[str]:
     """Return why a model can neither be bounded nor converted, by its nodes alone."""
-    loops, strangers = [], []
+    loops, strangers, dice = [], [], []
     for node in model.graph.node:
         graphs = any(a.HasField("g") or a.graphs for a in node.attribute)
         if node.domain not in DEFAULT_DOMAINS:
             strangers.append(f"{node.domain}.{node.op_type}")
         elif graphs or node.op_type in CONTROL_FLOW:
             loops.append(f"{node.op_type} {node.name or next(iter(node.output), '')}".strip())
+        elif node.op_type in _RANDOM:
+            dice.append(node.op_type)
     problems = []
     if loops:
         problems.append(
             f"control flow: expected none, found {len(loops)} ({_some(loops)}); an actor answers "
             "every frame the same way: export it in evaluation mode, without loops and branches"
+        )
+    if dice:
+        problems.append(
+            f"random numbers: expected none, found {len(dice)} ops ({_some(dice)}); an actor answers "
+            "every frame the same way: export tanh of the mean, without the sampling of training"
         )
     if strangers:
         problems.append(
@@ -161,7 +168,7 @@ def fix_batch(model: Any, contract: Contract) -> bool:
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         for dim, size in zip(dims, wanted.get(value.name, ())):
-            if not dim.HasField("dim_value"):
+            if is_free(dim):
                 dim.dim_value = size
                 free = True
     if free:
@@ -170,12 +177,17 @@ def fix_batch(model: Any, contract: Contract) -> bool:
     return free
 
 
+def is_free(dim: Any) -> bool:
+    """Return whether an axis has no size; some exporters write that as -1."""
+    return not dim.HasField("dim_value") or dim.dim_value < 0
+
+
 def known_shape(value: Any) -> tuple[int, ...] | None:
     """Return the shape of an onnx.TypeProto, None where it is not known whole."""
     if value is None or not value.tensor_type.HasField("shape"):
         return None
     dims = value.tensor_type.shape.dim
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims)
+    shape = tuple(-1 if is_free(dim) else dim.dim_value for dim in dims)
     return None if min(shape, default=0) < 0 else shape
 
 
@@ -208,7 +220,9 @@ def fold_constants(model: Any, types: Mapping[str, Any]) -> bool:
             part = np.array(shape[ends.get("start", 0) : ends.get("end")], np.int64)
             values[node.output[0]] = part if node.op_type == "Shape" else np.prod(part)
         elif (
-            small and node.op_type not in _RANDOM and constant.issuperset(filter(None, node.input))
+            small
+            and node.op_type != "Dropout"  # random in training, which its inputs say
+            and constant.issuperset(filter(None, node.input))
         ):
             computed.append(node)
         else:
