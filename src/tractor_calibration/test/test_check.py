@@ -1,5 +1,6 @@
 """`check` as a user runs it: grades, reasons, hostile files, quarantine, the page."""
 
+import errno
 import fcntl
 import io
 import json
@@ -554,3 +555,19 @@ def test_memory_does_not_grow_with_the_samples(tmp_path, contract, frames):
     assert peaks_mb[1] < 150
     # A grid is 131 kB: none of 1800 more stays in memory.
     assert peaks_mb[1] - peaks_mb[0] < 20
+
+
+@pytest.mark.parametrize("name", ["absent", "x" * 300, "b/" * 3000, "file"])
+def test_what_is_no_folder_holds_no_samples(run, tmp_path, name):
+    (tmp_path / "file").write_text("")
+    code, result = run(tmp_path / name)
+    assert code == check.NO_SAMPLES and "No calibration samples found" in result["error"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(run, tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(samples.os, "listdir", refuse)
+    code, result = run(tmp_path)
+    assert code == check.NO_SAMPLES and "expected permission, found none" in result["error"]

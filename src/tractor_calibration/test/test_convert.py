@@ -201,6 +201,12 @@ class TestRefusals:
         assert done.returncode == code
         assert sentence in done.stderr
 
+    @pytest.mark.parametrize("name", ["", ".", "/", ".."])
+    def test_a_folder_in_place_of_the_actor(self, name):
+        done = run(name)
+        assert done.returncode == 2
+        assert "MODEL.onnx: expected a file, found the folder" in done.stderr
+
     @pytest.mark.toolkit
     @pytest.mark.parametrize(
         ("parameter", "code", "sentence"),

@@ -68,6 +68,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--target", choices=TARGETS, help="platform, instead of the file's")
     args = parser.parse_args(argv)
+    if args.onnx.name in ("", ".."):
+        parser.error(f"MODEL.onnx: expected a file, found the folder {str(args.onnx)!r}")
     args.output = args.output or args.onnx.with_suffix(".rknn")
     if not args.quantize and (args.accept_warnings or args.allow_fp16):
         parser.error("--accept-warnings and --allow-fp16 need --quantize; without it FP16 is built")

@@ -37,12 +37,10 @@ def check_folder(folder: Path, contract: Contract) -> CheckedFolder:
         contract: what the samples must follow.
 
     Raises:
-        SampleError: the folder does not exist.
+        SampleError: the folder does not exist or cannot be listed.
     """
-    if not folder.is_dir():
-        raise SampleError(f"No calibration samples found: {folder} is not a folder")
     files, stamps, rejected = [], [], []
-    for file in samples.list_files(folder):
+    for file in samples.require_folder(folder):
         try:
             stamps.append(samples.read(file, contract).stamp_ns)
             files.append(file)

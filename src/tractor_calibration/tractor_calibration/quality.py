@@ -99,17 +99,16 @@ def survey(
         progress: yields the files that it is given, and may show how far it is.
 
     Raises:
-        SampleError: the folder does not exist.
+        SampleError: the folder does not exist or cannot be listed.
     """
-    if not folder.is_dir():
-        raise SampleError(f"No calibration samples found: {folder} is not a folder")
+    there = samples.require_folder(folder)
     total = np.zeros(contract.bev_shape)
     empty = np.zeros(len(contract.grid_channels), np.int64)
     files, stamps, sessions, regions = [], [], [], []
     proprio, points = [], []
     first: dict[bytes, Path] = {}
     duplicates, unusable, foreign = {}, {}, {}
-    for file in progress(samples.list_files(folder)):
+    for file in progress(there):
         try:
             sample = samples.read(file, contract)
         except samples.ForeignSampleError as error:

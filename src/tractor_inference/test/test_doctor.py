@@ -559,6 +559,14 @@ class TestRubbish:
         lines = clinic.run()
         assert {lines[n][0]["status"] for n in ("parameters", "librknnrt", "Fast DDS")} == {"fail"}
 
+    def test_files_in_place_of_folders_fail(self, clinic):
+        clinic.models.rmdir()
+        clinic.models.write_text("no folder")
+        clinic.samples.symlink_to("nowhere")
+        lines = clinic.run()
+        for name in ("models", "samples"):
+            assert lines[name][0]["status"] == "fail" and "found a file" in lines[name][0]["found"]
+
     def test_a_workspace_with_older_copies_than_its_checkout_fails(self, clinic, monkeypatch):
         assert "workspace" not in clinic.run()  # none is sourced
         checkout, prefix = clinic.folder / "checkout", clinic.folder / "install/tractor_bringup"

@@ -421,15 +421,31 @@ def test_what_an_onnx_backend_drives_is_the_normal_form(tmp_path, caplog):
             [node("Bernoulli", "half", "b"), node("Mul", "m b", "action")],
             r"random numbers: expected none, found 1 ops \(Bernoulli\)",
         ),
-        ([node("Dropout", "m half yes", "action")], r"same action for the same frame.*evaluation"),
+        (
+            [node("Dropout", "m half yes", "action")],
+            r"random numbers: expected none, found 1 ops \(Dropout in training\)",
+        ),
+        # Whether it is in training is computed.
+        (
+            [
+                node("MatMul", "proprio wide", "many"),
+                node("Not", "no", "training"),
+                node("Dropout", "many half training", "fewer"),
+                node("MatMul", "fewer narrow", "action"),
+            ],
+            r"expected the same actions? ",
+        ),
         ([node("Log", "m", "action")], r"expected finite actions, found \[\[(nan|-inf)"),
         ([node("Div", "m zero", "action")], r"expected finite actions"),
     ],
-    ids=["sampled", "bernoulli", "dropout", "nan", "zero"],
+    ids=["sampled", "bernoulli", "dropout", "computed dropout", "nan", "zero"],
 )
 def test_what_is_no_answer_is_refused(tmp_path, nodes, message):
     weights = [constant(n, np.float32(v)) for n, v in (("half", 0.5), ("zero", 0.0))]
-    model = small_actor(nodes, [*weights, constant("yes", True)])
+    rng = np.random.default_rng(0)
+    for name, shape in (("wide", (6, 256)), ("narrow", (256, 2))):
+        weights.append(constant(name, rng.normal(size=shape).astype(np.float32)))
+    model = small_actor(nodes, [*weights, constant("yes", True), constant("no", False)])
     with pytest.raises(ModelError, match=message) as caught:
         look(save(tmp_path / "a.onnx", model))
     assert "docs/export.md" in str(caught.value)

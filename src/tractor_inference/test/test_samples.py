@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import threading
@@ -342,6 +343,26 @@ def test_unwritable_folder_stops_sampling_and_says_so(tmp_path):
     with pytest.raises(OSError):
         keeper.save(frame()).result(10)
     assert keeper.error is not None and "sampling stopped" in keeper.error
+    keeper.close()
+
+
+def test_a_folder_that_cannot_be_listed_stops_sampling_until_it_can(tmp_path, monkeypatch):
+    monkeypatch.setattr(sampler_module, "RECOUNT_S", 0.05)
+
+    def refuse(_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(samples.os, "listdir", refuse)
+        keeper = sampler(tmp_path, sample_probability=1.0)
+        assert "sampling stopped" in keeper.error and "expected permission" in keeper.error
+        with pytest.raises(SampleError, match=r"No calibration samples found: .* permission"):
+            samples.require_folder(tmp_path)
+    for _ in range(200):
+        if keeper.error is None:
+            break
+        threading.Event().wait(0.05)
+    assert keeper.save(frame()).result(10).exists() and keeper.error is None
     keeper.close()
 
 

@@ -196,7 +196,7 @@ def test_swaps_miss_no_grid(rover, models):
     """The figures of docs/operations.md: SWAPS=100 pytest -s -k swaps_miss_no_grid."""
     rover.start(backend="onnx", model=str(models / "drives.onnx"))
     rover.reload()
-    # A busy machine misses a grid now and then, with or without swaps; a fault misses in each round.
+    # A busy machine misses a grid now and then, also without swaps; a fault misses in each round.
     for _ in range(3):
         rover.begin()
         for swap in range(SWAPS):

@@ -38,8 +38,8 @@ DEPTH_REMEDIES = {
     "8UC1": "this is a picture to look at; subscribe to the depth image itself",
 }
 OTHER_REMEDY = "this is no depth image; subscribe to the camera's depth topic"
-# Focal length over the side of the image: a lens of 174 degrees, and one of 1 degree. What is outside
-# was computed for another size or unit, or from a matrix that is not one.
+# Focal length over the side of the image: lenses of 174 degrees and of 1 degree. What is outside
+# was computed for another size or unit.
 FOCAL_PER_SIDE = (0.026, 60.0)
 SCAN_GEOMETRY = (
     "angle_min", "angle_max", "angle_increment", "time_increment", "range_min", "range_max",

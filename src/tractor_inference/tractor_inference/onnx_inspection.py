@@ -333,8 +333,7 @@ def _prove(content: bytes, given: bytes, contract: Contract, changed: bool) -> N
         if not np.array_equal(first, again):
             raise ModelError(
                 f"expected the same action for the same frame, found {first.tolist()} and "
-                f"{again.tolist()}; export in evaluation mode: dropout draws random numbers in "
-                "training"
+                f"{again.tolist()}; export in evaluation mode, without random numbers"
             )
     if not changed:
         return

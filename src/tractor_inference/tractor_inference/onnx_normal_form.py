@@ -133,6 +133,8 @@ def refused(model: Any) -> list[str]:
             loops.append(f"{node.op_type} {node.name or next(iter(node.output), '')}".strip())
         elif node.op_type in _RANDOM:
             dice.append(node.op_type)
+        elif node.op_type == "Dropout" and (node.input[2:] or [""])[0] in _said_true(model):
+            dice.append("Dropout in training")
     problems = []
     if loops:
         problems.append(
@@ -141,8 +143,8 @@ def refused(model: Any) -> list[str]:
         )
     if dice:
         problems.append(
-            f"random numbers: expected none, found {len(dice)} ops ({_some(dice)}); an actor answers "
-            "every frame the same way: export tanh of the mean, without the sampling of training"
+            f"random numbers: expected none, found {len(dice)} ops ({_some(dice)}); an actor "
+            "answers every frame the same way: export tanh of the mean, not a sample"
         )
     if strangers:
         problems.append(
@@ -154,6 +156,27 @@ def refused(model: Any) -> list[str]:
     if len(model.graph.node) > MAX_NODES:
         problems.append(f"nodes: expected at most {MAX_NODES}, found {len(model.graph.node)}")
     return problems
+
+
+def _said_true(model: Any) -> set[str]:
+    """Return the names of the constants that are a single True."""
+    from onnx import TensorProto, numpy_helper
+
+    tensors = [(t.name, t) for t in model.graph.initializer]
+    tensors += [
+        (node.output[0], attribute.t)
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    return {
+        name
+        for name, tensor in tensors
+        if tensor.data_type == TensorProto.BOOL
+        and math.prod(tensor.dims) == 1
+        and numpy_helper.to_array(tensor).all()
+    }
 
 
 def _some(names: list[str]) -> str:

@@ -194,9 +194,9 @@ class Sampler:
         self._numbers = itertools.count()
         self._kept: dict[int, _Kept] = {}
         self._queue: queue.Queue[tuple[Sample, Future[Path] | None] | None] = queue.Queue(maxsize=8)
-        self.kept = len(samples.list_files(self.folder))
-        self.dropped = 0
         self.error: str | None = None
+        self.kept = len(self._list())
+        self.dropped = 0
         self.lacking = ""
         self._ending = False
         self._recounted_s = time.monotonic()

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+import os
 import re
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from .contract import Contract
 from .errors import ContractError, SampleError
 from .files import add_file
 from .proprio import LIDAR_MIN_CAP_M
+from .system_error import explain
 
 # The guide: 100 samples and more are good, fewer than 50 are poor.
 GOOD_SAMPLES, POOR_SAMPLES = 100, 50
@@ -158,8 +160,33 @@ def parse(data: bytes, contract: Contract) -> Sample:
 
 
 def list_files(folder: str | Path) -> list[Path]:
-    """Return the sample files of a folder in the order of their names, which is that of time."""
-    return sorted(Path(folder).glob("*.npz"))
+    """Return the sample files of a folder in the order of their names, which is that of time.
+
+    A folder that does not exist yet holds none.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(Path(folder, name) for name in names if name.endswith(".npz"))
+
+
+def require_folder(folder: Path) -> list[Path]:
+    """Return the sample files of a folder that must exist, see `list_files`.
+
+    Raises:
+        SampleError: there is no such folder, or it cannot be listed.
+    """
+    found = "No calibration samples found"
+    if not os.path.isdir(folder):
+        raise SampleError(f"{found}: {folder} is not a folder")
+    try:
+        return list_files(folder)
+    except OSError as error:
+        raise SampleError(f"{found}: {explain(error, folder)}") from error
 
 
 def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:

@@ -17,8 +17,8 @@ MIN_SEEN_BEAMS = 0.10
 LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE = 3.0, 0.01
 # A planar LiDAR on the ground does not see this far in half of its beams.
 MAX_TYPICAL_RANGE_M = 100.0
-# Beyond range_max drivers send codes for "nothing came back": range_max + 1 (pointcloud_to_laserscan),
-# the largest 16-bit number of millimetres, or one constant of their own.
+# Beyond range_max drivers send codes for "nothing came back": range_max + 1
+# (pointcloud_to_laserscan), the largest 16-bit number of millimetres, or a constant of their own.
 MAX_CODE_M, MILLIMETRE_CODE_M = 1.01, 65.535
 
 # Drivers of 360 degree LiDARs end up to three beams or a degree short of the circle (rplidar_ros,
@@ -169,9 +169,9 @@ def ensure_usable(scan: Scan, robot: Robot | None) -> None:
     for far in (_too_far(scan), _beyond_the_sensor(scan)):
         if far.size:
             raise SensorError(
-                f"scan: expected ranges in metres (REP-103) and up to range_max, found "
-                f"{np.median(far):g} in the median of {far.size} of {len(scan.ranges_m)} beams with "
-                f"range_max {scan.range_max_m:g}; divide by 1000 in the driver if they are "
+                "scan: expected ranges in metres (REP-103) up to range_max = "
+                f"{scan.range_max_m:g}, found {np.median(far):g} in the median of {far.size} of "
+                f"{len(scan.ranges_m)} beams; divide by 1000 in the driver if they are "
                 "millimetres, by 100 if they are centimetres"
             )
     seen = scan.seen_fraction(robot)

@@ -227,9 +227,19 @@ def _describe(model: Path, record: Manifest) -> str:
     )
 
 
+def _in_the_way(name: str, folder: Path) -> list[Line]:
+    """Return the line for a path where a file is in place of a folder, else nothing."""
+    if folder.is_dir() or not os.path.lexists(folder):
+        return []
+    found = f"expected a folder or nothing at {folder}, found a file or a link that leads nowhere"
+    return [Line(name, FAIL, found, "move it away")]
+
+
 def models(suite: Suite, folder: Path, driving: Path) -> list[Line]:
     """Check every other model of the folder, its versions included."""
     name = "models"
+    if blocked := _in_the_way(name, folder):
+        return blocked
     if not folder.is_dir():
         remedy = f"mkdir {folder}, or start where it is; --models-dir names another"
         return [Line(name, WARN, f"{folder} is no folder", remedy)]
@@ -267,10 +277,11 @@ def sample_folder(host: Host, suite: Suite, folder: Path) -> list[Line]:
         collect = f"./start_sac_rover.sh collects them while it drives; {collect}"
     else:
         collect = f"make demo shows the whole loop in simulation; {collect}"
+    if blocked := _in_the_way(name, folder):
+        return blocked
     if not folder.is_dir():
         found = f"No calibration samples found: {folder} is no folder"
         return [Line(name, WARN, found, collect)]
-    os.listdir(folder)  # as above
     files = samples.list_files(folder)
     if not files:
         return [Line(name, WARN, f"No calibration samples found in {folder}", collect)]
