@@ -36,15 +36,15 @@ from tractor_bringup.launch_arguments import (
     seed_problems,
     stamped_commands,
 )
+from tractor_inference.backends import KINDS
 from tractor_inference.errors import ParameterError
 from tractor_inference.paths import config_file
 
 HERE = Path(__file__).resolve().parent
-BACKENDS = ("", "auto", "onnx", "rknn", "rknn_sim", "fake")
 ARGUMENTS = (
     PARAMS_FILE,
     Argument("model", "", "The actor, .onnx or .rknn; empty: as in params_file."),
-    Argument("backend", "", "What runs the actor; empty: as in params_file.", BACKENDS),
+    Argument("backend", "", "What runs the actor; empty: as in params_file.", ("", *KINDS)),
     Argument("calibration_dir", "", "Folder for samples; empty: as in params_file."),
     Argument("one_process", "false", "Hand the grid to the actor by a call, no topic.", FLAG),
     Argument("sim", "false", "Start the simulated rover, which takes the commands.", FLAG),

@@ -415,6 +415,19 @@ def test_a_model_that_hangs_on_trial_is_not_opened_by_the_next_start(rover, ros_
     assert not list(ros_graph.folder.glob("calibration_data/hung*"))
 
 
+def test_that_a_model_hung_is_said_where_it_cannot_be_noted(rover, ros_graph):
+    (ros_graph.folder / "calibration_data/hung_on_trial.txt").mkdir(parents=True)
+    model = ros_graph.folder / "model"
+    model.write_text("weave")
+    actor = rover.start(SCRIPTED, model=str(model), inference_exit_s=0.5)
+    assert "hung_on_trial.txt: cannot be read" in actor.output()
+    write(model, "hang")
+    assert rover.reload().success
+    ros_graph.until(lambda: actor.process.poll() is not None)
+    assert actor.process.returncode == 70
+    assert "hung_on_trial.txt: cannot be written" in actor.output()
+
+
 @pytest.fixture
 def board_models(ros_graph, contract, monkeypatch, models):
     """The two actors as models of the board whose NPU is onnxruntime; `drives` is the first."""

@@ -1,7 +1,8 @@
 """drive: bev_builder and sac_actor in one process, the grid handed over by a direct call.
 
 Both keep their names, parameters, life cycles and topics; the grid's topic is served only while
-somebody subscribes. It saves the way through the middleware; when the process ends, both end.
+somebody subscribes. It saves the way through the middleware; when the process ends, both end. Exit
+code 70 is that of sac_actor.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def usage(module: str, doc: str | None, **sections: type) -> str:
         "",
         "The whole rover is started by: ros2 launch tractor_bringup sac_rover.launch.py",
         "Contract and robot are in section /** of the file. Ctrl-C ends it with exit code",
-        "0; it is 2 when parameters or arguments are refused.",
+        "0; it is 2 when parameters or arguments are refused, 1 when it is broken, or hangs",
+        "while it ends.",
     ]
     for node, kind in sections.items():
         lines += ["", f"parameters of {node}, section /**/{node}:"]

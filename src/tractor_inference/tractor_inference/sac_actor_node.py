@@ -2,7 +2,8 @@
 
 The executor thread infers when a grid arrives. A watchdog thread on the steady clock publishes
 zero, and names the reason, whenever an input is missing or stale or the inference does not answer,
-so a blocked inference cannot keep an old command alive.
+so a blocked inference cannot keep an old command alive: after inference_exit_s it ends the process
+with exit code 70, for a supervisor to start it anew.
 """
 
 from __future__ import annotations
@@ -438,7 +439,14 @@ class SacActorNode(ManagedNode):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(f"{digest}\n")
 
-        wait([in_background(note)], NOTE_LIMIT_S)
+        noted = in_background(note)
+        wait([noted], NOTE_LIMIT_S)
+        problem = noted.exception() if noted.done() else "its disk does not answer"
+        if problem:
+            self.get_logger().error(
+                f"{self._hung_file()}: cannot be written ({problem}): the next start takes the "
+                "model that hung once more; let another one drive"
+            )
 
     def _forget_hung(self, digest: str) -> None:
         if self._hung_digest() == digest:
