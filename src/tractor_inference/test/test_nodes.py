@@ -765,5 +765,11 @@ def test_every_level_of_the_pure_modules_reaches_the_log(ros_graph, capfd):
 
 
 def test_a_node_says_which_parameter_files_it_was_given(ros_graph, params_file):
-    guard = ros_graph.start(GUARD)
-    ros_graph.until(lambda: f"[cmd_guard]: parameters: {params_file}" in guard.output())
+    text = "/**:\n  cmd_guard:\n    ros__parameters:\n      rate_hz: 10.0\n"
+    memory = os.memfd_create("parameters")
+    os.write(memory, text.encode())
+    overrides = ("--params-file", f"/proc/{os.getpid()}/fd/{memory}")
+    guard = ros_graph.start(GUARD, arguments=overrides)
+    said = f"[cmd_guard]: parameters: {params_file}, the arguments of launch\n"
+    ros_graph.until(lambda: said in guard.output())
+    os.close(memory)

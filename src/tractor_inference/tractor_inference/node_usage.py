@@ -56,5 +56,9 @@ def _default(value: Any) -> str:
 
 
 def parameter_files(argv: Sequence[str]) -> list[str]:
-    """Return the files that ROS's arguments name with --params-file."""
-    return [value for option, value in itertools.pairwise(argv) if option == "--params-file"]
+    """Return the files that ROS's arguments name with --params-file, in words where launch did.
+
+    What a launch file sets lies in its memory, under a name of /proc that says nothing.
+    """
+    given = [value for option, value in itertools.pairwise(argv) if option == "--params-file"]
+    return ["the arguments of launch" if f.startswith("/proc/") else f for f in given]

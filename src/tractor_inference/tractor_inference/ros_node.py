@@ -511,7 +511,7 @@ def run(*make_nodes: Callable[[], Any], usage: str = "") -> int:
         print(f"error: {printable_message(error)}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    if files := parameter_files(sys.argv):  # also what a launch file sets, in its memory
+    if files := parameter_files(sys.argv):
         nodes[0].get_logger().info(f"parameters: {', '.join(map(printable, files))}")
     executor = SingleThreadedExecutor()
     for node in nodes:
