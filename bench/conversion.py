@@ -25,7 +25,7 @@ from tractor_calibration import dataset
 from tractor_inference import contract as contract_module
 from tractor_inference import rknn_toolkit, samples
 from tractor_inference.paths import default_params_file
-from tractor_sim.rollout import Observer, Setup, in_processes
+from tractor_sim.rollout import Senses, Setup, in_processes
 from tractor_sim.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,20 +51,14 @@ def drive(seed: int) -> list[samples.Sample]:
     """Turn on the spot and drive a little in one world; twenty frames."""
     setup = Setup.load(default_params_file())
     simulation = Simulation(seed, setup.robot)
-    observer = Observer(simulation, setup)
+    senses = Senses(simulation, setup)
     frames = []
     for step in range(max(SIZES.values()) // WORLDS):
-        observer.tick()
-        odom = simulation.odom()
-        vector = np.array(
-            [
-                observer.lidar_min_m, 0.1, 0.2, odom.linear_m_s, odom.angular_rad_s,
-                observer.gap_heading,
-            ],
-            np.float32,
-        )  # fmt: skip
+        senses.executed(np.array([0.1, 0.2], np.float32))
+        senses.tick()
+        seen = senses.observe()
         stamp_ns = seed * 10**12 + step * round(STEP_S * 1e9) + 1
-        frames.append(samples.Sample(np.ascontiguousarray(observer.bev()), vector, stamp_ns))
+        frames.append(samples.Sample(np.ascontiguousarray(seen.bev), seen.proprio, stamp_ns))
         simulation.step(0.05, 0.6, STEP_S)
     return frames
 

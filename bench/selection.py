@@ -23,11 +23,10 @@ from tractor_inference import contract as contract_module
 from tractor_inference import rknn_toolkit
 from tractor_inference.backends import open_backend
 from tractor_inference.coverage import CoverageSet, embedding
-from tractor_inference.kinematics import action_to_velocity
 from tractor_inference.paths import default_params_file
 from tractor_inference.policy import Policy
 from tractor_inference.samples import Sample
-from tractor_sim.rollout import CONTROL_HZ, Observer, Setup, in_processes
+from tractor_sim.rollout import CONTROL_HZ, Senses, Setup, in_processes
 from tractor_sim.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,21 +41,18 @@ def drive(seed: int) -> list[Sample]:
     """Drive one world with the reference actor and return a frame a second."""
     setup = Setup.load(default_params_file())
     simulation = Simulation(seed, setup.robot)
-    observer = Observer(simulation, setup)
+    senses = Senses(simulation, setup)
     policy = Policy(setup.contract, setup.robot, open_backend("onnx", MODEL, setup.contract))
     frames = []
     for tick in range(SECONDS * CONTROL_HZ):
-        observer.tick()
-        odom, bev = simulation.odom(), observer.bev()
-        decision = policy.step(
-            bev, observer.lidar_min_m, observer.gap_heading, odom.linear_m_s, odom.angular_rad_s
-        )
-        policy.sent(decision)
+        senses.tick()
+        seen = senses.observe()
+        decision = policy.step(seen)
+        senses.executed(decision.action)
         if tick % EVERY_TICKS == 0:
             stamp_ns = seed * 10**12 + round(simulation.time_s * 1e9)
-            frames.append(Sample(np.ascontiguousarray(bev), decision.proprio, stamp_ns))
-        velocity = action_to_velocity(decision.action, setup.contract, setup.robot)
-        simulation.step(velocity.linear, velocity.angular, 1.0 / CONTROL_HZ)
+            frames.append(Sample(np.ascontiguousarray(seen.bev), seen.proprio, stamp_ns))
+        simulation.step(*decision.velocity, 1.0 / CONTROL_HZ)
     return frames
 
 

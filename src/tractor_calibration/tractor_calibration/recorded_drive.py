@@ -6,30 +6,26 @@ refused is refused here, with the same words. Time is always an argument.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tractor_inference import contract as contracts
-from tractor_inference import messages, parameters, proprio
+from tractor_inference import messages, parameters
 from tractor_inference import robot as robots
-from tractor_inference.contract import ACTION_SIZE, Contract
+from tractor_inference.contract import Contract
 from tractor_inference.errors import ParameterError, SensorError
-from tractor_inference.freshness import InputMonitor
-from tractor_inference.fusion import BuilderParameters, Fusion
+from tractor_inference.fusion import BuilderParameters
 from tractor_inference.guard import GuardParameters
 from tractor_inference.kinematics import Velocity, velocity_to_action
+from tractor_inference.observation import Arrival, Observer, without_found
 from tractor_inference.parameters import param
 from tractor_inference.robot import Robot
 from tractor_inference.sampler import SamplerParameters
 from tractor_inference.samples import Sample, sample_problems
-from tractor_inference.scan import Scan
 
 T = TypeVar("T")
 
@@ -95,9 +91,6 @@ def _section(kind: type[T], params_file: Path, node: str) -> T:
 class RecordedDrive:
     """One drive of the rover, message by message.
 
-    Each input is judged twice, as by the two nodes: bev_builder draws the grid, sac_actor takes the
-    proprioception.
-
     Args:
         depth_topic: as recorded; its name says whether the image is rectified.
 
@@ -108,15 +101,11 @@ class RecordedDrive:
 
     def __init__(self, settings: Settings, depth_topic: str = "") -> None:
         self._settings = settings
-        self._fusion = Fusion(
-            settings.contract, settings.robot, settings.builder, depth_topic=depth_topic
-        )
-        self._builder_inputs = _monitors(settings.builder.max_input_age_s, "scan", "depth", "odom")
-        self._actor_inputs = _monitors(settings.actor.max_input_age_s, "bev", "scan", "odom")
-        self._scan_features = (0.0, 0.0)
-        self._twist = (0.0, 0.0)
-        self._action = np.zeros(ACTION_SIZE, np.float32)
-        self._action_until_s = -math.inf
+        self._observer = Observer(
+            settings.contract, settings.robot, settings.builder,
+            settings.actor.max_input_age_s, depth_topic,
+        )  # fmt: skip
+        self._executed_until_s = -math.inf
         self.frames = 0
         self.refused: Counter[str] = Counter()
 
@@ -132,50 +121,47 @@ class RecordedDrive:
         Returns:
             The frame, whose `bev` the next call overwrites, or None.
         """
+        if role == "command":
+            self._on_command(message, now_s)
+            return None
+        if role == "camera_info":
+            # depth_image says so for each frame that it costs.
+            with contextlib.suppress(SensorError):
+                self._observer.fusion.take_camera_info(message)
+            return None
+        header = message.header
+        arrival = Arrival(header.frame_id, messages.stamp_ns(header.stamp), clock_ns, now_s)
         if role == "depth":
             self.frames += 1
             try:
-                return self._observe(message, clock_ns, now_s)
+                return self._observe(message, arrival)
             except SensorError as error:
-                self.refused[_without_found(str(error))] += 1
+                self.refused[without_found(str(error))] += 1
         elif role == "scan":
-            self._on_scan(message, clock_ns, now_s)
-        elif role == "odom":
-            self._on_odom(message, clock_ns, now_s)
-        elif role == "command":
-            self._on_command(message, now_s)
-        else:
             try:
-                self._fusion.take_camera_info(message)
-            except SensorError:  # depth_image says so for each frame that it costs
+                scan = messages.scan_from_message(message, self._settings.robot)
+            except SensorError as error:
+                self._observer.reject("scan", str(error))
                 return None
+            self._observer.take_scan(scan, arrival)
+        else:
+            self._on_odom(message, arrival)
         return None
 
-    def _on_scan(self, message: Any, clock_ns: int, now_s: float) -> None:
-        for monitor in (self._builder_inputs["scan"], self._actor_inputs["scan"]):
-            scan = _receive(monitor, self._to_scan, message, clock_ns, now_s)
-            if scan is None:
-                continue
-            if monitor is self._builder_inputs["scan"]:
-                self._fusion.take_scan(scan, messages.stamp_ns(message.header.stamp), clock_ns)
-            else:
-                self._scan_features = (
-                    proprio.lidar_min(scan, self._settings.robot),
-                    proprio.gap_heading(scan, self._settings.robot),
-                )
-
-    def _to_scan(self, message: Any) -> Scan:
-        return messages.scan_from_message(message, self._settings.robot)
-
-    def _on_odom(self, message: Any, clock_ns: int, now_s: float) -> None:
-        monitor = self._builder_inputs["odom"]
-        sample = _receive(monitor, messages.odometry_from_message, message, clock_ns, now_s)
-        if sample is not None:
-            self._fusion.take_odometry(sample)
-        monitor = self._actor_inputs["odom"]
-        twist = _receive(monitor, messages.twist_from_odometry, message, clock_ns, now_s)
-        if twist is not None:
-            self._twist = twist
+    def _on_odom(self, message: Any, arrival: Arrival) -> None:
+        """Use the twist also where the pose is none, as sac_actor does."""
+        observer = self._observer
+        try:
+            sample = messages.odometry_from_message(message)
+        except SensorError as error:
+            observer.grid_inputs["odom"].reject(str(error))
+        else:
+            observer.take_odometry(sample, arrival)
+            return
+        try:
+            observer.take_twist(*messages.twist_from_odometry(message), arrival)
+        except SensorError as error:
+            observer.actor_inputs["odom"].reject(str(error))
 
     def _on_command(self, message: Any, now_s: float) -> None:
         """Note the action that a command was made of; zero when the guard would have stopped."""
@@ -183,61 +169,22 @@ class RecordedDrive:
         velocity = Velocity(twist.linear.x, twist.angular.z)
         settings = self._settings
         if all(map(math.isfinite, velocity)):
-            self._action = velocity_to_action(velocity, settings.contract, settings.robot)
+            action = velocity_to_action(velocity, settings.contract, settings.robot)
+            self._observer.executed(action)
         else:
-            self._action = np.zeros(ACTION_SIZE, np.float32)
-        self._action_until_s = now_s + settings.guard.command_timeout_s
+            self._observer.stop()
+        self._executed_until_s = now_s + settings.guard.command_timeout_s
 
-    def _observe(self, message: Any, clock_ns: int, now_s: float) -> Sample:
+    def _observe(self, message: Any, arrival: Arrival) -> Sample:
         """Return the observation at a depth message; raises SensorError with the reason if none."""
-        monitor = self._builder_inputs["depth"]
-        depth = _receive(monitor, self._fusion.depth_image, message, clock_ns, now_s)
-        if depth is None:
-            raise SensorError(monitor.last_rejection)
-        _ensure_fresh(self._builder_inputs["scan"], now_s)
-        grid, stamp_ns = self._fusion.draw(depth, messages.stamp_ns(message.header.stamp))
-        monitor = self._actor_inputs["bev"]
-        if not monitor.accept(messages.BASE_FRAME, stamp_ns, clock_ns, now_s):
-            raise SensorError(monitor.last_rejection)
-        for name in ("scan", "odom"):
-            _ensure_fresh(self._actor_inputs[name], now_s)
-        lidar_min_m, gap_heading = self._scan_features
-        raw = proprio.raw_vector(lidar_min_m, self._last_action(now_s), *self._twist, gap_heading)
-        if problems := sample_problems(grid, raw, self._settings.contract):
+        if arrival.now_s > self._executed_until_s:
+            self._observer.stop()
+        try:
+            depth = self._observer.fusion.depth_image(message)
+        except SensorError as error:
+            self._observer.reject("depth", str(error))
+            raise
+        seen = self._observer.observe(depth, arrival)
+        if problems := sample_problems(seen.bev, seen.proprio, self._settings.contract):
             raise SensorError("; ".join(problems))
-        return Sample(grid, raw, stamp_ns)
-
-    def _last_action(self, now_s: float) -> NDArray[np.float32]:
-        return self._action if now_s <= self._action_until_s else np.zeros_like(self._action)
-
-
-def _monitors(max_age_s: float, *names: str) -> dict[str, InputMonitor]:
-    return {name: InputMonitor(name, max_age_s) for name in names}
-
-
-def _receive(
-    monitor: InputMonitor, convert: Callable[[Any], T], message: Any, clock_ns: int, now_s: float
-) -> T | None:
-    """Convert a message as a node receives it; None, and noted, when it cannot be used."""
-    try:
-        value = convert(message)
-    except SensorError as error:
-        monitor.reject(str(error))
-        return None
-    stamp_ns = messages.stamp_ns(message.header.stamp)
-    return value if monitor.accept(message.header.frame_id, stamp_ns, clock_ns, now_s) else None
-
-
-def _ensure_fresh(monitor: InputMonitor, now_s: float) -> None:
-    if monitor.fresh(now_s):
-        return
-    rejection = _without_found(monitor.last_rejection)
-    why = f" (last rejected: {rejection})" if rejection else ""
-    if not monitor.received:
-        raise SensorError(f"{monitor.name} never received{why}")
-    raise SensorError(f"{monitor.name} older than {monitor.max_age_s:.2f} s{why}")
-
-
-def _without_found(reason: str) -> str:
-    """Return a reason without the figures of one message, so that equal ones can be counted."""
-    return " ".join(reason.split(", found")[0].split())
+        return Sample(seen.bev, seen.proprio, seen.stamp_ns)

@@ -5,12 +5,21 @@ from tractor_inference import contract as contract_module
 from tractor_inference import robot as robot_module
 from tractor_inference.backends.fake import FakeBackend
 from tractor_inference.errors import ContractError, ModelError
+from tractor_inference.observation import Observation
 from tractor_inference.paths import default_params_file
 from tractor_inference.policy import Policy, checked_action
 
 CONTRACT = contract_module.load(default_params_file())
 ROBOT = robot_module.load(default_params_file())
-EMPTY = np.zeros(CONTRACT.bev_shape, np.float32)
+
+
+def seen(**features):
+    """An empty grid; features by name."""
+    values = {"lidar_min": 2.0} | features
+    raw = [values.get(name, 0.0) for name in CONTRACT.proprio_names]
+    return Observation(
+        np.zeros(CONTRACT.bev_shape, np.float32), np.array(raw, np.float32), stamp_ns=7
+    )
 
 
 def policy(answer=(0.5, -0.5)):
@@ -18,27 +27,10 @@ def policy(answer=(0.5, -0.5)):
     return Policy(CONTRACT, ROBOT, backend)
 
 
-def test_the_last_action_is_the_one_that_was_sent():
-    ours = policy()
-    first = ours.step(EMPTY, 2.0, 0.0, 0.0, 0.0)
-    unsent = ours.step(EMPTY, 2.0, 0.0, 0.0, 0.0)
-    assert unsent.proprio[1:3].tolist() == [0.0, 0.0]
-    ours.sent(first)
-    assert ours.step(EMPTY, 2.0, 0.0, 0.0, 0.0).proprio[1:3].tolist() == [0.5, -0.5]
-    ours.stop()
-    assert ours.step(EMPTY, 2.0, 0.0, 0.0, 0.0).proprio[1:3].tolist() == [0.0, 0.0]
-
-
-def test_a_model_that_takes_over_knows_the_last_action_that_was_sent():
-    old, new = policy((0.5, -0.5)), policy((0.1, 0.1))
-    old.sent(old.step(EMPTY, 2.0, 0.0, 0.0, 0.0))
-    new.take_over(old)
-    assert new.step(EMPTY, 2.0, 0.0, 0.0, 0.0).proprio[1:3].tolist() == [0.5, -0.5]
-
-
 def test_velocity_follows_the_tracks():
-    decision = policy((1.0, 0.0)).step(EMPTY, 2.0, 0.0, 0.0, 0.0)
+    decision = policy((1.0, 0.0)).step(seen())
     assert decision.velocity == pytest.approx((0.09, -0.5))
+    assert decision.action.tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -57,12 +49,9 @@ def test_rounding_beyond_one_is_clipped():
 
 def test_observations_that_are_not_finite_are_refused():
     with pytest.raises(ContractError, match="cur_lin"):
-        policy().step(EMPTY, 2.0, 0.0, float("nan"), 0.0)
+        policy().step(seen(cur_lin=float("nan")))
 
 
-def test_features_beyond_the_contracts_range_are_counted():
-    ours = policy()
-    ours.step(EMPTY, 2.0, 0.0, 5.0, 0.0)
-    assert ours.clipped["cur_lin"] == 1 and ours.clipped["lidar_min"] == 0
-    ours.warm_up()
-    assert sum(ours.clipped.values()) == 0
+def test_features_beyond_the_contracts_range_are_named():
+    assert policy().step(seen()).clipped == ()
+    assert policy().step(seen(cur_lin=5.0)).clipped == ("cur_lin",)

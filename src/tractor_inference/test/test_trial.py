@@ -6,6 +6,7 @@ import pytest
 from tractor_inference import contract as contract_module
 from tractor_inference import robot as robot_module
 from tractor_inference.backends.fake import FakeBackend
+from tractor_inference.observation import Observation
 from tractor_inference.paths import default_params_file
 from tractor_inference.policy import Policy
 from tractor_inference.trial import STILL_FRAMES, TRIAL_FRAMES, ModelWatch, Trial
@@ -32,11 +33,15 @@ def constant(frame):
 def run(new, before, took_s=lambda frame: 0.002, frames=TRIAL_FRAMES):
     """Drive a trial; return (refusal or None, frames that were driven)."""
     trial = Trial(policy(new), policy(before), BUDGET_S)
-    bev = np.zeros(CONTRACT.bev_shape, np.float32)
+    seen = Observation(
+        np.zeros(CONTRACT.bev_shape, np.float32),
+        np.array([2.0, 0, 0, 0, 0, 0], np.float32),
+        stamp_ns=7,
+    )
     for frame in range(frames):
         assert not trial.passed
-        decision = trial.policy.step(bev, 2.0, 0.0, 0.0, 0.0)
-        refusal = trial.answered(bev, decision, took_s(frame))
+        decision = trial.policy.step(seen)
+        refusal = trial.answered(seen, decision, took_s(frame))
         if refusal is not None:
             return refusal, frame + 1
     assert trial.passed

@@ -16,6 +16,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
 from . import messages
+from .bev import DepthImage
 from .errors import SensorError
 from .fusion import BuilderParameters, Fusion
 from .node_usage import usage
@@ -96,7 +97,7 @@ class BevBuilderNode(ManagedNode):
         if not self.active:
             return
         started_s = time.perf_counter()
-        depth = self.receive("depth", self._fusion.depth_image, message, mounting="camera_pose")
+        depth = self.receive("depth", self._to_depth, message, mounting="camera_pose")
         if depth is None:
             return
         stale = self.monitors["scan"].problem(steady_s())
@@ -117,6 +118,11 @@ class BevBuilderNode(ManagedNode):
         if self._footprint_view.get_subscription_count():
             self._footprint.header.stamp = stamp
             self._footprint_view.publish(self._footprint)
+
+    def _to_depth(self, message: Image) -> DepthImage:
+        depth = self._fusion.depth_image(message)
+        self._fusion.ensure_known(depth)
+        return depth
 
     def _publish_view(self, view: Any, channel: NDArray[np.float32]) -> None:
         message = OccupancyGrid()

@@ -139,8 +139,7 @@ class Fusion:
         """Return a sensor_msgs/Image as a depth image with the intrinsics of the camera.
 
         Raises:
-            SensorError: it cannot be used, has another size than camera_info says, another unit
-                than its encoding, or too few pixels of which the depth is known.
+            SensorError: it cannot be read, or has another size than camera_info says.
         """
         pixels = messages.depth_from_message(message)
         if self._camera is None:
@@ -151,11 +150,14 @@ class Fusion:
                 f"depth: expected the size of camera_info {size[::-1]}, "
                 f"found {pixels.shape[::-1]} (width, height)"
             )
-        depth = DepthImage(pixels, intrinsics)
-        self._ensure_known(depth, message.encoding)
-        return depth
+        return DepthImage(pixels, intrinsics)
 
-    def _ensure_known(self, depth: DepthImage, encoding: str) -> None:
+    def ensure_known(self, depth: DepthImage) -> None:
+        """Refuse a depth image in another unit, or with too few pixels of which the depth is known.
+
+        Raises:
+            SensorError: it is; says how many.
+        """
         own = self._parameters
         nearest_m, limit = own.depth_min_m, own.min_valid_depth_fraction
         farthest_m = max(MAX_TYPICAL_DEPTH_M, own.depth_max_m)
@@ -165,8 +167,9 @@ class Fusion:
         near = depth.fraction_within(0.0, nearest_m)
         far = valid - near - known
         if far > known:
+            unit = messages.DEPTH_UNITS[depth.pixels.dtype.type]
             raise SensorError(
-                f"depth: expected {messages.DEPTH_UNITS[encoding]} (REP-118), found {far:.1%} of "
+                f"depth: expected {unit} (REP-118), found {far:.1%} of "
                 f"the pixels beyond {farthest_m:g} m and {known:.1%} within; "
                 "convert the unit in the driver"
             )

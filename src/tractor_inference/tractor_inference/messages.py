@@ -28,7 +28,7 @@ BEV_ENCODING = "32FC2"
 MAX_SPEED = 100.0
 QUATERNION_TOLERANCE = 0.1
 DEPTH_TYPES = {"16UC1": np.uint16, "32FC1": np.float32}
-DEPTH_UNITS = {"16UC1": "millimetres in 16UC1", "32FC1": "metres in 32FC1"}
+DEPTH_UNITS = {np.uint16: "millimetres in 16UC1", np.float32: "metres in 32FC1"}
 # What else arrives on depth topics, and what helps.
 DEPTH_REMEDIES = {
     "mono16": "this is 16UC1 under another name: let the driver publish it as 16UC1",

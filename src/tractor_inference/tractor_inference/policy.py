@@ -1,4 +1,4 @@
-"""From one observation to one command: assemble, normalise, infer, check."""
+"""From one observation to one command: normalise, infer, check."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .backends.base import Backend
 from .contract import ACTION_SIZE, Contract, normalize
 from .errors import ModelError
 from .kinematics import Velocity, action_to_velocity
+from .observation import Observation
 from .robot import Robot
 
 # tanh ends at 1; INT8 rounding may step a little beyond.
@@ -20,11 +21,15 @@ ACTION_TOLERANCE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """One step of the policy: velocity, action (2,) in [-1, 1], proprio (6,) raw float32."""
+    """The answer to one observation.
+
+    `velocity` is the command, `action` (2,) float32 in [-1, 1] what it was made of, and `clipped`
+    names the features that lay beyond the contract's range.
+    """
 
     velocity: Velocity
     action: NDArray[np.float32]
-    proprio: NDArray[np.float32]
+    clipped: tuple[str, ...]
 
 
 def checked_action(output: object) -> NDArray[np.float32]:
@@ -44,57 +49,31 @@ def checked_action(output: object) -> NDArray[np.float32]:
 
 
 class Policy:
-    """Drives a backend; its only state is the last action, which is part of the observation."""
+    """Answers observations with a backend; it remembers nothing."""
 
     def __init__(self, contract: Contract, robot: Robot, backend: Backend) -> None:
         self.contract = contract
         self.robot = robot
         self.backend = backend
-        self.clipped = dict.fromkeys(contract.proprio_names, 0)
-        self.stop()
 
-    def stop(self) -> None:
-        """Note that the rover was stopped: the last action is zero."""
-        self._previous_action = np.zeros(ACTION_SIZE, np.float32)
-
-    def sent(self, decision: Decision) -> None:
-        """Note that a decision was sent: its action is the last one for the next observation."""
-        self._previous_action = decision.action
-
-    def take_over(self, other: Policy) -> None:
-        """Go on where another policy is: the rover's last action is its."""
-        self._previous_action = other._previous_action
-
-    def step(
-        self,
-        bev: NDArray[np.float32],
-        lidar_min_m: float,
-        gap_heading: float,
-        linear_m_s: float,
-        angular_rad_s: float,
-    ) -> Decision:
-        """Answer one observation; `sent` must follow when the answer reaches the rover.
-
-        Args:
-            bev: (2, cells, cells) float32 in [0, 1].
-            lidar_min_m, gap_heading: from the scan, see `proprio`.
-            linear_m_s, angular_rad_s: from the odometry.
+    def step(self, observation: Observation) -> Decision:
+        """Answer one observation.
 
         Raises:
             ModelError: the backend failed or its answer is no action.
             ContractError: a value is not finite.
         """
-        raw = proprio.raw_vector(
-            lidar_min_m, self._previous_action, linear_m_s, angular_rad_s, gap_heading
+        normalised = normalize(self.contract, observation.proprio)
+        beyond = np.flatnonzero(np.abs(normalised) >= self.contract.proprio_clip)
+        action = self.answer(observation.bev, observation.proprio)
+        return Decision(
+            action_to_velocity(action, self.contract, self.robot),
+            action,
+            tuple(self.contract.proprio_names[i] for i in beyond),
         )
-        normalised = normalize(self.contract, raw)
-        for i in np.flatnonzero(np.abs(normalised) >= self.contract.proprio_clip):
-            self.clipped[self.contract.proprio_names[i]] += 1
-        action = self.answer(bev, raw)
-        return Decision(action_to_velocity(action, self.contract, self.robot), action, raw)
 
     def answer(self, bev: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the action (2,) to a recorded observation; nothing is noted.
+        """Return the action (2,) to a recorded observation.
 
         Args:
             bev: (2, cells, cells) float32 in [0, 1].
@@ -115,5 +94,5 @@ class Policy:
             ModelError: the backend failed, its answer is no action, or it disagrees with a probe.
         """
         probes.check(self.backend)
-        self.step(np.zeros(self.contract.bev_shape, np.float32), proprio.LIDAR_MIN_CAP_M, 0, 0, 0)
-        self.clipped = dict.fromkeys(self.contract.proprio_names, 0)
+        raw = proprio.raw_vector(proprio.LIDAR_MIN_CAP_M, np.zeros(ACTION_SIZE), 0.0, 0.0, 0.0)
+        self.answer(np.zeros(self.contract.bev_shape, np.float32), raw)

@@ -13,7 +13,7 @@ import dataclasses
 import os
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -24,13 +24,14 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
-from . import messages, model_file, outside, proprio
+from . import messages, model_file, outside
 from .actor_parameters import ActorParameters
 from .backends import open_backend
 from .drift import DriftWatch
 from .errors import ContractError, ModelError, TractorError
 from .kinematics import STOP, Velocity
 from .node_usage import usage
+from .observation import Observation, Proprioception
 from .policy import Decision, Policy
 from .ros_background import answer_of, in_background
 from .ros_lifecycle import MAX_RETRY_DELAY_S, RETRY_DELAY_S
@@ -98,6 +99,9 @@ class SacActorNode(ManagedNode):
         self._drift = DriftWatch(self.contract, {})
         self._drift_of: Policy | None = None
         self._drift_said = False
+        self._proprio = Proprioception(self.robot)
+        # Frames with a feature beyond the contract's range.
+        self._clipped: Counter[str] = Counter()
         self._stop_reason: str | None = NOT_ACTIVE
         self._inferring_since_s: float | None = None
         self._failures = 0
@@ -164,6 +168,10 @@ class SacActorNode(ManagedNode):
         if self._sampler is not None:
             self._sampler.adjust(updated)
 
+    def on_mounting(self) -> None:
+        """See the next scans with the new mounting."""
+        self._proprio.mount(self.robot)
+
     def on_activate(self, state: Any) -> Any:
         """Start the watchdog, then drive."""
         self._halting.clear()
@@ -217,15 +225,12 @@ class SacActorNode(ManagedNode):
     def _on_odom(self, message: Odometry) -> None:
         twist = self.receive("odom", messages.twist_from_odometry, message)
         if twist is not None:
-            self._twist = twist
+            self._proprio.take_twist(*twist)
 
     def _on_scan(self, message: LaserScan) -> None:
         scan = self.receive("scan", self.to_scan, message, mounting="lidar_pose")
         if scan is not None:
-            self._scan_features = (
-                proprio.lidar_min(scan, self.robot),
-                proprio.gap_heading(scan, self.robot),
-            )
+            self._proprio.take_scan(scan)
 
     def _on_bev(self, message: Image) -> None:
         if not self.active:
@@ -253,7 +258,8 @@ class SacActorNode(ManagedNode):
         if self._problem(steady_s()) is not None:
             return
         started_s = steady_s()
-        decision, trial = self._infer(bev)
+        observation = self._proprio.observe(bev, messages.stamp_ns(stamp))
+        decision, trial = self._infer(observation)
         if decision is None:
             return
         took_s = steady_s() - started_s
@@ -262,12 +268,13 @@ class SacActorNode(ManagedNode):
         if policy is not None:
             policy.backend.tidy()
         if trial is not None:
-            self._judge(trial, bev, decision, took_s)
+            self._judge(trial, observation, decision, took_s)
         if not driven:
             return
-        stamp_ns = messages.stamp_ns(stamp)
-        self._latencies_ms.append((self.get_clock().now().nanoseconds - stamp_ns) * 1e-6)
-        sample = Sample(bev, decision.proprio, stamp_ns)
+        age_ns = self.get_clock().now().nanoseconds - observation.stamp_ns
+        self._latencies_ms.append(age_ns * 1e-6)
+        self._clipped.update(decision.clipped)
+        sample = Sample(observation.bev, observation.proprio, observation.stamp_ns)
         self._latest = (sample, steady_s())
         outside = self._watch_drift(sample)
         if self._sampler is not None:
@@ -287,7 +294,7 @@ class SacActorNode(ManagedNode):
     def _to_bev(self, message: Image) -> np.ndarray:
         return messages.bev_from_message(message, self.contract)
 
-    def _infer(self, bev: np.ndarray) -> tuple[Decision | None, Trial | None]:
+    def _infer(self, observation: Observation) -> tuple[Decision | None, Trial | None]:
         """Return the decision and the trial it counts for, or stop at once.
 
         A failure rolls a model on trial back; failures in a row open the model anew.
@@ -299,7 +306,7 @@ class SacActorNode(ManagedNode):
                 if self._policy is None:
                     return None, None
                 trial = self._answering = self._trial
-                decision = self._policy.step(bev, *self._scan_features, *self._twist)
+                decision = self._policy.step(observation)
         except Exception as error:  # a vendor library may raise anything; the rover must stop
             self._stop(f"inference failed: {error}")
             if isinstance(error, ContractError):
@@ -318,10 +325,9 @@ class SacActorNode(ManagedNode):
     def _drive(self, decision: Decision, stamp: Any) -> bool:
         """Publish a decision unless a reason to stop came up while it was made."""
         with self._publish_lock:
-            policy = self._policy
-            if self._problem(steady_s()) is not None or policy is None:
+            if self._problem(steady_s()) is not None or self._policy is None:
                 return False
-            policy.sent(decision)
+            self._proprio.executed(decision.action)
             self._publish(decision.velocity, stamp)
             if self._stop_reason is not None:
                 self.get_logger().info("driving")
@@ -337,21 +343,21 @@ class SacActorNode(ManagedNode):
             Those that are not needed any more and are to be closed.
         """
         held = {self._policy, self._trial.before if self._trial is not None else None}
-        if policy is not None and self._policy is not None:
-            policy.take_over(self._policy)
         budget_s = self.parameters.inference_budget_s
         self._trial = Trial(policy, before, budget_s) if policy and before else None
         self._policy = policy
         return {old for old in held - {policy, before} if old is not None}
 
-    def _judge(self, trial: Trial, bev: np.ndarray, decision: Decision, took_s: float) -> None:
+    def _judge(
+        self, trial: Trial, observation: Observation, decision: Decision, took_s: float
+    ) -> None:
         """Roll a new model back when it misbehaves; close the one before when it does not."""
         self._inferring_since_s = steady_s()
         try:
             with self._policy_lock:
                 if self._trial is not trial:
                     return
-                refusal = trial.answered(bev, decision, took_s)
+                refusal = trial.answered(observation, decision, took_s)
         finally:
             self._inferring_since_s = None
         if refusal is not None or trial.passed:
@@ -404,8 +410,7 @@ class SacActorNode(ManagedNode):
 
     def _stop(self, reason: str) -> None:
         with self._publish_lock:
-            if self._policy is not None:
-                self._policy.stop()
+            self._proprio.stop()
             if self._stop_reason is None:
                 self.get_logger().warning(f"stopped: {reason}")
             self._stop_reason = reason
@@ -628,7 +633,7 @@ class SacActorNode(ManagedNode):
             trial = self._trial
             if trial is not None:
                 values["model trial"] = f"{trial.frames} of {TRIAL_FRAMES} frames"
-            values |= {f"clipped {name}": n for name, n in policy.clipped.items() if n}
+            values |= {f"clipped {name}": n for name, n in self._clipped.items()}
         if self._refusal is not None:
             values["model refused"] = self._refusal
         values |= self.describe_inputs()

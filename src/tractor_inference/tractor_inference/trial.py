@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .model_file import Stamp
+from .observation import Observation
 from .policy import Decision, Policy
 
 log = logging.getLogger(__name__)
@@ -63,14 +64,14 @@ class Trial:
         """Whether the model is trusted from now on."""
         return self.frames >= TRIAL_FRAMES
 
-    def answered(self, bev: NDArray[np.float32], decision: Decision, took_s: float) -> str | None:
+    def answered(self, observation: Observation, decision: Decision, took_s: float) -> str | None:
         """Return why an answered frame refuses the model, or None.
 
         As long as the new model's answers are all alike, the one before is asked about the same
         frames, so this may take as long as an inference.
 
         Args:
-            bev: (2, cells, cells) float32, the frame.
+            observation: the frame.
             decision: the answer to it.
             took_s: how long the answer took, s.
         """
@@ -88,7 +89,9 @@ class Trial:
             self._compared = False
             return None
         try:
-            moved = self._spread_before.add(self.before.answer(bev, decision.proprio))
+            moved = self._spread_before.add(
+                self.before.answer(observation.bev, observation.proprio)
+            )
         except Exception as error:  # a vendor library may raise anything
             log.warning("the model before cannot be compared with: %s", error)
             self._compared = False

@@ -13,7 +13,7 @@ from tractor_inference.errors import ContractError
 from tractor_inference.scan import Scan
 from tractor_sim import rollout, train
 from tractor_sim.expert import Expert
-from tractor_sim.rollout import FIRST_UNSEEN_SEED, Observer, Setup, Task, run
+from tractor_sim.rollout import FIRST_UNSEEN_SEED, Senses, Setup, Task, run
 from tractor_sim.simulation import Simulation
 
 
@@ -66,14 +66,14 @@ def test_expert_drives_without_a_collision(params_file, seed):
     assert steps_m.sum() == pytest.approx(result.distance_m, rel=0.02)
 
 
-def test_observer_holds_the_scan_for_three_ticks(params_file):
+def test_a_scan_is_held_for_three_ticks(params_file):
     setup = Setup.load(params_file)
     simulation = Simulation(0, setup.robot)
-    observer = Observer(simulation, setup)
+    senses = Senses(simulation, setup)
     seen = []
     for _ in range(6):
-        observer.tick()
-        seen.append(observer.lidar_min_m)
+        senses.tick()
+        seen.append(senses.observe().proprio[0])
         simulation.step(0.1, 0.0, 1 / 30)
     assert seen[0] == seen[1] == seen[2] != seen[3]
     assert seen[3] == seen[4] == seen[5]

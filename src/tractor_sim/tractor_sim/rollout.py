@@ -19,18 +19,23 @@ from numpy.typing import NDArray
 
 from tractor_inference import command as commands
 from tractor_inference import contract as contract_module
-from tractor_inference import parameters, proprio
+from tractor_inference import parameters
 from tractor_inference import robot as robot_module
+from tractor_inference.actor_parameters import ActorParameters
 from tractor_inference.backends import Backend, open_backend
-from tractor_inference.bev import BevBuilder, BevParameters
 from tractor_inference.contract import Contract
-from tractor_inference.errors import TractorError
-from tractor_inference.kinematics import action_to_velocity
+from tractor_inference.errors import SensorError, TractorError
+from tractor_inference.frames import ODOM_FRAME
+from tractor_inference.fusion import BuilderParameters
+from tractor_inference.kinematics import STOP, Velocity, action_to_velocity
+from tractor_inference.observation import Arrival, Observation, Observer
+from tractor_inference.odometry import OdometrySample
 from tractor_inference.policy import Policy
 from tractor_inference.robot import Robot
 from tractor_inference.text import printable_message
 
 from .expert import Expert
+from .sensors import DEPTH_FRAME, SCAN_FRAME
 from .simulation import Simulation
 
 CONTROL_HZ = 30
@@ -50,58 +55,81 @@ class Setup:
 
     contract: Contract
     robot: Robot
-    bev: BevParameters
+    builder: BuilderParameters
+    max_input_age_s: float
 
     @classmethod
     def load(cls, params_file: str | Path) -> Setup:
         """Read the parameter file; raises ParameterError listing everything that is wrong."""
-        section = parameters.read_file(params_file, "bev_builder")
-        names = parameters.fields_of(BevParameters)
+        actor = parameters.from_values(
+            ActorParameters, parameters.read_file(params_file, "sac_actor")
+        )
         return cls(
             contract_module.load(params_file),
             robot_module.load(params_file),
-            parameters.from_values(BevParameters, {n: section[n] for n in names if n in section}),
+            parameters.from_values(
+                BuilderParameters, parameters.read_file(params_file, "bev_builder")
+            ),
+            actor.max_input_age_s,
         )
 
 
-class Observer:
-    """Observes a simulation with the timing of the sensors: depth each tick, scan every third.
+class Senses:
+    """Observes a simulation with the timing of sim_node: depth each tick, a scan each third.
 
     Args:
         phase: the tick, 0 to 2, on which the first new scan after the start arrives.
+
+    Attributes:
+        executed, stop: see Observer.
     """
 
     def __init__(self, simulation: Simulation, setup: Setup, phase: int = 0) -> None:
         self._simulation = simulation
-        self._robot = setup.robot
-        self._builder = BevBuilder(setup.contract, setup.robot, setup.bev)
+        self._observer = Observer(setup.contract, setup.robot, setup.builder, setup.max_input_age_s)
+        self.executed, self.stop = self._observer.executed, self._observer.stop
         self._until_scan = phase
         self._take_scan()
 
+    def _arrival(self, frame_id: str) -> Arrival:
+        time_s = self._simulation.time_s
+        return Arrival(frame_id, round(time_s * 1e9), round(time_s * 1e9), time_s)
+
     def _take_scan(self) -> None:
-        self._scan = self._simulation.scan()
-        self.lidar_min_m = proprio.lidar_min(self._scan, self._robot)
-        self.gap_heading = proprio.gap_heading(self._scan, self._robot)
+        self._observer.take_scan(self._simulation.scan(), self._arrival(SCAN_FRAME))
 
     def tick(self) -> None:
-        """Begin a control period: take the scan when one is due, else keep the held one."""
+        """Begin a control period: take the odometry, and a scan when one is due."""
+        arrival = self._arrival(ODOM_FRAME)
+        odom = self._simulation.odom()
+        self._observer.take_odometry(
+            OdometrySample(arrival.stamp_ns, **dataclasses.asdict(odom)), arrival
+        )
         if self._until_scan == 0:
             self._take_scan()
             self._until_scan = SCAN_EVERY_TICKS
         self._until_scan -= 1
 
-    def bev(self) -> NDArray[np.float32]:
-        """Return the grid of the held scan and a new depth image; overwritten by the next call."""
-        return self._builder.build(self._scan, self._simulation.depth())
+    def observe(self) -> Observation:
+        """Return the observation at a new depth frame; its grid is overwritten by the next call.
+
+        Raises:
+            SensorError: the rover would have none, and stand.
+        """
+        return self._observer.observe(self._simulation.depth(), self._arrival(DEPTH_FRAME))
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one closed-loop run reached; `trajectory` is (ticks, 4): x_m, y_m, yaw_rad, t_s."""
+    """What one closed-loop run reached; `trajectory` is (ticks, 4): x_m, y_m, yaw_rad, t_s.
+
+    `blind_ticks` are those on which there was no observation, so that the rover was stopped.
+    """
 
     seed: int
     distance_m: float
     collisions: int
+    blind_ticks: int
     trajectory: NDArray[np.float64]
 
 
@@ -120,49 +148,52 @@ def run(task: Task) -> Run:
     """Drive one world at 30 Hz with the full depth image and return what came of it."""
     setup = Setup.load(task.params_file)
     simulation = Simulation(task.seed, setup.robot)
+    act: Callable[[], Velocity | None]
     if task.model is None:
         act = _expert(simulation, setup)
     else:
         backend = open_backend(task.backend, Path(task.model), setup.contract)
         act = _actor(simulation, setup, task.seed % SCAN_EVERY_TICKS, backend)
-    trajectory = []
+    trajectory, blind_ticks = [], 0
     for _ in range(round(task.seconds * CONTROL_HZ)):
-        velocity = action_to_velocity(act(), setup.contract, setup.robot)
-        simulation.step(velocity.linear, velocity.angular, 1.0 / CONTROL_HZ)
+        velocity = act()
+        blind_ticks += velocity is None
+        simulation.step(*(velocity or STOP), 1.0 / CONTROL_HZ)
         trajectory.append((*simulation.pose, simulation.time_s))
-    return Run(task.seed, simulation.distance_m, simulation.collisions, np.array(trajectory))
+    return Run(
+        task.seed, simulation.distance_m, simulation.collisions, blind_ticks, np.array(trajectory)
+    )
 
 
-def _expert(simulation: Simulation, setup: Setup) -> Callable[[], NDArray[np.float32]]:
+def _expert(simulation: Simulation, setup: Setup) -> Callable[[], Velocity]:
     expert = Expert(setup.robot)
     action = np.zeros(2, np.float32)
 
-    def act() -> NDArray[np.float32]:
+    def act() -> Velocity:
         nonlocal action
         action = expert.act(simulation.privileged_scan(), float(action[1] - action[0]) / 2)
-        return action
+        return action_to_velocity(action, setup.contract, setup.robot)
 
     return act
 
 
 def _actor(
     simulation: Simulation, setup: Setup, phase: int, backend: Backend
-) -> Callable[[], NDArray[np.float32]]:
-    observer = Observer(simulation, setup, phase)
+) -> Callable[[], Velocity | None]:
+    """Return what gives the command of each tick, None where the rover stops for want of one."""
+    senses = Senses(simulation, setup, phase)
     policy = Policy(setup.contract, setup.robot, backend)
 
-    def act() -> NDArray[np.float32]:
-        observer.tick()
-        odom = simulation.odom()
-        decision = policy.step(
-            observer.bev(),
-            observer.lidar_min_m,
-            observer.gap_heading,
-            odom.linear_m_s,
-            odom.angular_rad_s,
-        )
-        policy.sent(decision)
-        return decision.action
+    def act() -> Velocity | None:
+        senses.tick()
+        try:
+            decision = policy.step(senses.observe())
+        except SensorError as error:
+            log.debug("t = %.2f s: %s", simulation.time_s, error)
+            senses.stop()
+            return None
+        senses.executed(decision.action)
+        return decision.velocity
 
     return act
 
@@ -182,7 +213,7 @@ def in_processes(
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Figures of many runs: metres of the mean and the least, runs without and with a collision."""
+    """Figures of many runs: metres of the mean and the least, runs without a collision, ticks."""
 
     runs: int
     seconds: float
@@ -190,6 +221,7 @@ class Verdict:
     least_m: float
     free_runs: int
     collisions: int
+    blind_ticks: int
 
 
 def judge(
@@ -209,8 +241,9 @@ def judge(
     runs = []
     for result in in_processes(run, tasks, processes):
         log.info(
-            "world %d: %.2f m, %d collisions", result.seed, result.distance_m, result.collisions
-        )
+            "world %d: %.2f m, %d collisions, %d ticks without an observation",
+            result.seed, result.distance_m, result.collisions, result.blind_ticks,
+        )  # fmt: skip
         runs.append(result)
     distances_m = [result.distance_m for result in runs]
     return Verdict(
@@ -220,6 +253,7 @@ def judge(
         least_m=min(distances_m),
         free_runs=sum(result.collisions == 0 for result in runs),
         collisions=sum(result.collisions for result in runs),
+        blind_ticks=sum(result.blind_ticks for result in runs),
     )
 
 
@@ -265,7 +299,7 @@ def summary(verdict: Verdict) -> str:
     return (
         f"{verdict.free_runs} of {verdict.runs} runs of {verdict.seconds:g} s without a collision, "
         f"{verdict.collisions} collisions, mean {verdict.mean_m:.2f} m, "
-        f"least {verdict.least_m:.2f} m"
+        f"least {verdict.least_m:.2f} m, {verdict.blind_ticks} ticks without an observation"
     )
 
 

@@ -11,7 +11,7 @@ from tractor_inference import frames
 from tractor_inference.frames import Transform
 from tractor_inference.robot import Robot
 
-from .ros_sensors import CAMERA_FRAME, DEPTH_FRAME, SCAN_FRAME
+from .sensors import CAMERA_FRAME, DEPTH_FRAME, SCAN_FRAME
 
 # As tf2_ros offers and requests them.
 TF_QOS = QoSProfile(depth=100)

@@ -18,10 +18,8 @@ from tractor_inference.ros_node import SENSOR_QOS
 from tractor_inference.scan import Scan
 
 from .rover import Odometry as WheelOdometry
+from .sensors import DEPTH_FRAME, SCAN_FRAME
 
-SCAN_FRAME = "laser"
-CAMERA_FRAME = "camera_link"
-DEPTH_FRAME = "camera_depth_optical_frame"
 SCAN_PERIOD_S = 0.1
 
 

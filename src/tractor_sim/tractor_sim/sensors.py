@@ -19,10 +19,12 @@ from tractor_inference.scan import Scan
 
 from .world import BLOCKING_GROUP, VISIBLE_GROUP, World, mjcf
 
+SCAN_FRAME, CAMERA_FRAME, DEPTH_FRAME = "laser", "camera_link", "camera_depth_optical_frame"
 LIDAR_BEAMS = 450
-LIDAR_ANGLE_MIN_RAD = -math.pi
-LIDAR_ANGLE_INCREMENT_RAD = 2.0 * math.pi / LIDAR_BEAMS
-LIDAR_RANGE_MIN_M = 0.05
+# In single precision, as LaserScan carries them: the nodes are to see the very same scan.
+LIDAR_ANGLE_MIN_RAD = float(np.float32(-math.pi))
+LIDAR_ANGLE_INCREMENT_RAD = float(np.float32(2.0 * math.pi / LIDAR_BEAMS))
+LIDAR_RANGE_MIN_M = float(np.float32(0.05))
 LIDAR_RANGE_MAX_M = 12.0
 LIDAR_NOISE_M = 0.01
 LIDAR_DROPOUT = 0.01

@@ -32,11 +32,11 @@ from tractor_inference.contract import (
     Contract,
     normalize,
 )
-from tractor_inference.errors import ContractError, TractorError
+from tractor_inference.errors import ContractError, SensorError, TractorError
 from tractor_inference.files import replace_file
 from tractor_inference.kinematics import action_to_velocity
-from tractor_inference.policy import checked_action
-from tractor_inference.proprio import raw_vector
+from tractor_inference.observation import Observation
+from tractor_inference.policy import Policy
 from tractor_inference.system_error import explain
 from tractor_inference.text import printable, printable_message
 
@@ -45,7 +45,7 @@ from .rollout import (
     CONTROL_HZ,
     FIRST_UNSEEN_SEED,
     SCAN_EVERY_TICKS,
-    Observer,
+    Senses,
     Setup,
     Verdict,
     in_processes,
@@ -105,19 +105,20 @@ def collect(task: Collection) -> Frames:
     setup = Setup.load(task.params_file)
     rng = np.random.default_rng([task.seed, 7])
     simulation = Simulation(task.seed, setup.robot)
-    observer = Observer(simulation, setup, int(rng.integers(SCAN_EVERY_TICKS)))
+    senses = Senses(simulation, setup, int(rng.integers(SCAN_EVERY_TICKS)))
     teacher = Expert(setup.robot)
     varied = Expert(setup.robot, margin_m=float(rng.uniform(0.02, 0.25)))
-    backend = None
+    policy = None
     if task.model is not None:
         backend = open_backend("onnx", Path(task.model), setup.contract)
-    period = IMITATION_TICKS if backend is None else DAGGER_TICKS
-    count = IMITATION_FRAMES if backend is None else DAGGER_FRAMES
+        policy = Policy(setup.contract, setup.robot, backend)
+    period = IMITATION_TICKS if policy is None else DAGGER_TICKS
+    count = IMITATION_FRAMES if policy is None else DAGGER_FRAMES
     grids, vectors, labels = [], [], []
     action = np.zeros(2, np.float32)
     burst_ticks, burst_action = 0, action
     for tick in range(count * period):
-        observer.tick()
+        senses.tick()
         last_turn = float(action[1] - action[0]) / 2
         if burst_ticks > 0:
             burst_ticks -= 1
@@ -127,28 +128,29 @@ def collect(task: Collection) -> Frames:
             if rng.random() < 0.7:
                 burst_action = np.clip(burst_action + 0.5, -1.0, 1.0)
         if tick % period == 0:
-            odom = simulation.odom()
-            bev = observer.bev()
-            vector = raw_vector(
-                observer.lidar_min_m,
-                action,
-                odom.linear_m_s,
-                odom.angular_rad_s,
-                observer.gap_heading,
-            )
-            grids.append(np.packbits(bev.astype(bool)))
-            vectors.append(vector)
-            labels.append(teacher.act(simulation.privileged_scan(), last_turn))
-            if backend is not None:
-                normalised = normalize(setup.contract, vector)
-                action = checked_action(backend.infer(bev[None], normalised[None]))
+            seen = _seen(senses)
+            if seen is not None:
+                grids.append(np.packbits(seen.bev.astype(bool)))
+                vectors.append(seen.proprio)
+                labels.append(teacher.act(simulation.privileged_scan(), last_turn))
+            if policy is not None:
+                # As on the rover: without an observation it stands.
+                action = np.zeros(2, np.float32) if seen is None else policy.step(seen).action
         if burst_ticks > 0:
             action = burst_action
-        elif backend is None:
+        elif policy is None:
             action = varied.act(simulation.privileged_scan(), last_turn)
+        senses.executed(action)
         velocity = action_to_velocity(action, setup.contract, setup.robot)
         simulation.step(velocity.linear, velocity.angular, 1.0 / CONTROL_HZ)
     return Frames(np.array(grids), np.array(vectors), np.array(labels))
+
+
+def _seen(senses: Senses) -> Observation | None:
+    try:
+        return senses.observe()
+    except SensorError:  # nothing is learnt from what the rover does not see
+        return None
 
 
 def make_network(contract: Contract) -> Any:
