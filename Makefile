@@ -16,7 +16,7 @@ run := $(if $(filter apt,$(ros_origin)),source $(ROS)/setup.bash;) .venv/bin/
 
 # Ahead of the first start, which would otherwise take seconds longer.
 compile = echo "$@: compiling the grid kernel"; \
-  .venv/bin/python -c 'from tractor_inference import bev_numba; bev_numba.load()'
+  .venv/bin/python -c 'from tractor_core.bev import numba_kernel; numba_kernel.load()'
 
 # ROS's extension modules fit the system's Python only; the wheels fit any of these.
 PYTHON := $(if $(filter apt,$(ros_origin)),/usr/bin/python3,python3 python3.12 python3.11 python3.10)
@@ -93,10 +93,11 @@ bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes 
 	$(run)python bench/sampling.py
 	$(run)python bench/conversion.py
 
-lint: $(ready) ## Check style, format and types
+lint: $(ready) ## Check style, format, types and what may import what
 	@$(run)ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m mypy
+	$(run)lint-imports --no-cache
 
 build: $(ready) ## Build the ROS 2 workspace into install/ (then: source install/setup.bash)
 	@fail() { echo "build: $$*" >&2; exit 1; }

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent
-PACKAGES = ("tractor_inference", "tractor_calibration", "tractor_sim", "tractor_bringup")
+PACKAGES = (
+    "tractor_core",
+    "tractor_inference",
+    "tractor_calibration",
+    "tractor_sim",
+    "tractor_bringup",
+)
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -20,7 +26,7 @@ os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xm
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [
         *(str(ROOT / "src" / name) for name in PACKAGES),
-        str(ROOT / "src" / "tractor_inference" / "test"),
+        *(str(ROOT / "src" / name / "test") for name in ("tractor_core", "tractor_inference")),
         os.environ.get("PYTHONPATH", ""),
     ]
 )
@@ -34,6 +40,13 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def params_file() -> Path:
     return ROOT / "config" / "sac_rover.yaml"
+
+
+@pytest.fixture(scope="session")
+def contract(params_file: Path):
+    from tractor_core import contract as contracts
+
+    return contracts.load(params_file)
 
 
 @pytest.fixture(scope="session")

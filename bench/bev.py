@@ -22,13 +22,15 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from tractor_inference import contract as contract_module
-from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevBuilder, BevParameters, DepthImage, Intrinsics, geometry
-from tractor_inference.bev_numba import NumbaKernel, _count_pixels, _mark_counted
-from tractor_inference.bev_opencv import OpenCvKernel
-from tractor_inference.paths import default_params_file
-from tractor_inference.scan import Scan
+from tractor_core import contract as contract_module
+from tractor_core import robot as robot_module
+from tractor_core.bev.builder import BevBuilder
+from tractor_core.bev.geometry import geometry
+from tractor_core.bev.numba_kernel import NumbaKernel, _count_pixels, _mark_counted
+from tractor_core.bev.opencv_kernel import OpenCvKernel
+from tractor_core.bev.parameters import BevParameters
+from tractor_core.paths import default_params_file
+from tractor_core.sensors import DepthImage, Intrinsics, Scan
 
 HERE = Path(__file__).resolve().parent
 SIZES = {
@@ -49,8 +51,10 @@ import sys, time
 started = time.perf_counter()
 sys.path[:0] = {paths!r}
 import numpy as np
-from tractor_inference import contract, robot
-from tractor_inference.bev import BevBuilder, BevParameters, DepthImage, Intrinsics, Scan
+from tractor_core import contract, robot
+from tractor_core.bev.builder import BevBuilder
+from tractor_core.bev.parameters import BevParameters
+from tractor_core.sensors import DepthImage, Intrinsics, Scan
 def resident_mb():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024

@@ -22,9 +22,10 @@ import numpy as np
 import psutil
 
 from tractor_calibration import dataset
-from tractor_inference import contract as contract_module
-from tractor_inference import rknn_toolkit, samples
-from tractor_inference.paths import default_params_file
+from tractor_core import contract as contract_module
+from tractor_core import samples
+from tractor_core.paths import default_params_file
+from tractor_inference import rknn_toolkit
 from tractor_sim.rollout import Senses, Setup, in_processes
 from tractor_sim.simulation import Simulation
 

@@ -41,8 +41,8 @@ def source() -> None:
     from nav_msgs.msg import Odometry
     from rclpy.signals import SignalHandlerOptions
 
-    from tractor_inference import robot as robot_module
-    from tractor_inference.paths import default_params_file
+    from tractor_core import robot as robot_module
+    from tractor_core.paths import default_params_file
     from tractor_inference.ros_node import SENSOR_QOS
     from tractor_sim.ros_sensors import SensorPublisher
     from tractor_sim.simulation import Simulation
@@ -84,8 +84,9 @@ def numpy_builder() -> None:
     """Run bev_builder with a builder of plain numpy."""
     from bev import plain_numpy
 
-    from tractor_inference import bev_builder_node, fusion
-    from tractor_inference.bev import BevBuilder
+    from tractor_core.bev import fusion
+    from tractor_core.bev.builder import BevBuilder
+    from tractor_inference import bev_builder_node
 
     class PlainBuilder(BevBuilder):
         def build(self, scan, depth, motion=None, scan_age_s=0.0):
@@ -125,8 +126,8 @@ def relay() -> None:
     import rclpy
     from sensor_msgs.msg import Image
 
-    from tractor_inference import contract, messages
-    from tractor_inference.paths import default_params_file
+    from tractor_core import contract, messages
+    from tractor_core.paths import default_params_file
     from tractor_inference.ros_node import SENSOR_QOS
 
     rclpy.init()
@@ -153,10 +154,10 @@ def spin(node: Any) -> None:
 
 def inference_figures(seconds: float) -> dict[str, float | str]:
     """Return the row of the model alone, one inference every 10 ms."""
-    from tractor_inference import contract
+    from tractor_core import contract
+    from tractor_core.contract import BEV_INPUT, PROPRIO_INPUT
+    from tractor_core.paths import default_params_file
     from tractor_inference.backends import open_backend
-    from tractor_inference.contract import BEV_INPUT, PROPRIO_INPUT
-    from tractor_inference.paths import default_params_file
 
     constants = contract.load(default_params_file())
     backend = open_backend("onnx", MODEL, constants)

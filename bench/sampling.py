@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tractor_inference import contract as contract_module
-from tractor_inference import samples
+from tractor_core import contract as contract_module
+from tractor_core import samples
+from tractor_core.contract import Contract, normalize
+from tractor_core.paths import default_params_file
+from tractor_core.samples import Sample
 from tractor_inference.backends import open_backend
-from tractor_inference.contract import Contract, normalize
-from tractor_inference.paths import default_params_file
 from tractor_inference.sampler import Sampler, SamplerParameters
-from tractor_inference.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "sac_actor_reference.onnx"

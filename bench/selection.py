@@ -19,13 +19,13 @@ import numpy as np
 
 from tractor_calibration import selection, toolkit_child
 from tractor_calibration.validation import agreement, reference_actions
-from tractor_inference import contract as contract_module
+from tractor_core import contract as contract_module
+from tractor_core.diversity import CoverageSet, embedding
+from tractor_core.paths import default_params_file
+from tractor_core.samples import Sample
 from tractor_inference import rknn_toolkit
 from tractor_inference.backends import open_backend
-from tractor_inference.coverage import CoverageSet, embedding
-from tractor_inference.paths import default_params_file
 from tractor_inference.policy import Policy
-from tractor_inference.samples import Sample
 from tractor_sim.rollout import CONTROL_HZ, Senses, Setup, in_processes
 from tractor_sim.simulation import Simulation
 

@@ -15,11 +15,12 @@ from matplotlib.patches import Rectangle
 
 from tractor_bringup.demo_report import COLOURS, NAMES, draw_world
 from tractor_calibration.report import draw_channels
-from tractor_inference import contract as contract_module
-from tractor_inference import paths, samples
-from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevBuilder, BevParameters, DepthImage, Intrinsics
-from tractor_inference.scan import Scan
+from tractor_core import contract as contract_module
+from tractor_core import paths, samples
+from tractor_core import robot as robot_module
+from tractor_core.bev.builder import BevBuilder
+from tractor_core.bev.parameters import BevParameters
+from tractor_core.sensors import DepthImage, Intrinsics, Scan
 from tractor_sim.replay import read_recording
 
 IMAGES = Path(__file__).parent / "images"

@@ -36,9 +36,9 @@ from tractor_bringup.launch_arguments import (
     seed_problems,
     stamped_commands,
 )
+from tractor_core.errors import ParameterError
+from tractor_core.paths import config_file
 from tractor_inference.backends import KINDS
-from tractor_inference.errors import ParameterError
-from tractor_inference.paths import config_file
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = (

@@ -20,7 +20,7 @@ from tractor_bringup.launch_arguments import (
     seed_problems,
     stamped_commands,
 )
-from tractor_inference.errors import ParameterError
+from tractor_core.errors import ParameterError
 
 ARGUMENTS = (
     PARAMS_FILE,

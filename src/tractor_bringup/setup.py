@@ -24,7 +24,7 @@ def files(pattern):
 class InstallData(install_data):
     """Note in the copies which checkout they are of, so that an edited one is noticed.
 
-    See tractor_inference/paths.py. A build with --symlink-install links instead, without this.
+    See tractor_core/paths.py. A build with --symlink-install links instead, without this.
     """
 
     def run(self):

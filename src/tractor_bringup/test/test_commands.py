@@ -63,7 +63,7 @@ def test_an_unknown_argument_is_refused(executable):
 
 def test_the_help_of_a_node_lists_its_parameters_with_their_defaults(repository):
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from tractor_inference import parameters
+    from tractor_core import parameters
     from tractor_inference.guard import GuardParameters
     from tractor_inference.node_usage import usage
 

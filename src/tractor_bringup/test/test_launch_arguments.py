@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tractor_bringup import launch_arguments as la
-from tractor_inference.errors import ParameterError
+from tractor_core.errors import ParameterError
 
 LAUNCH_FILE = "sac_rover.launch.py"
 DEFAULTS = {topic.name: topic.default for topic in la.TOPICS}

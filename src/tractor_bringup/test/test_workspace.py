@@ -218,7 +218,7 @@ def test_colcon_build_installs_commands_launch_files_and_parameters(repository, 
 
 # The .venv of the tests is in a checkout too, which is not the one that is meant.
 ASK = """import sys; sys.prefix = "/usr"
-from tractor_inference import paths; print(paths.default_params_file())"""
+from tractor_core import paths; print(paths.default_params_file())"""
 
 
 def sourced(copy, command):

@@ -28,13 +28,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference import contract as contract_module
-from tractor_inference import outside, paths, samples
-from tractor_inference.command import take_any_text
-from tractor_inference.errors import TractorError
-from tractor_inference.files import replace_file
-from tractor_inference.system_error import explain
-from tractor_inference.text import printable, printable_message
+from tractor_core import contract as contract_module
+from tractor_core import outside, paths, samples
+from tractor_core.cli import take_any_text
+from tractor_core.errors import TractorError
+from tractor_core.files import replace_file
+from tractor_core.system_error import explain
+from tractor_core.text import printable, printable_message
 
 from . import demo_report
 from .demo_report import Drive

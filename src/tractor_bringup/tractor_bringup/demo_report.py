@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_calibration.report import draw_channels, plain, plot
-from tractor_inference import samples
+from tractor_core import samples
+from tractor_core.contract import ACTION_NAMES, Contract, normalize
+from tractor_core.text import printable_rows
 from tractor_inference.backends import open_backend
-from tractor_inference.contract import ACTION_NAMES, Contract, normalize
-from tractor_inference.text import printable_rows
 
 COLOURS = {"onnx": "#1f5fa8", "int8": "#d9741a"}
 NAMES = {"onnx": "ONNX", "int8": "INT8"}

@@ -12,10 +12,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tractor_inference import frames, parameters
-from tractor_inference import robot as robots
-from tractor_inference.errors import ParameterError
-from tractor_inference.text import printable
+from tractor_core import frames, parameters
+from tractor_core import robot as robots
+from tractor_core.errors import ParameterError
+from tractor_core.text import printable
 
 PACKAGE = "tractor_bringup"
 FLAG = ("true", "false")

@@ -23,8 +23,8 @@ from launch.launch_context import LaunchContext
 from launch.substitutions import EnvironmentVariable
 from launch_ros.actions import Node
 
-from tractor_inference.errors import ParameterError
-from tractor_inference.paths import config_file, default_params_file, require_current
+from tractor_core.errors import ParameterError
+from tractor_core.paths import config_file, default_params_file, require_current
 
 from . import launch_arguments
 from .launch_arguments import Argument

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tractor_inference import contract as contracts
-from tractor_inference import samples
-from tractor_inference.contract import Contract
-from tractor_inference.samples import Sample
+from tractor_core import samples
+from tractor_core.contract import Contract
+from tractor_core.samples import Sample
 
 DIFFERENT_FRAMES = 12
 
@@ -146,11 +145,6 @@ def logs_and_reports_of_failures(
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-
-
-@pytest.fixture(scope="session")
-def contract(params_file: Path) -> Contract:
-    return contracts.load(params_file)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 
 from tractor_calibration import bag_mcap, bag_storage
 from tractor_calibration.bag_reader import Bag, BagError
-from tractor_inference import outside
+from tractor_core import outside
 
 zstd = pytest.importorskip("backports.zstd", reason="backports.zstd is not installed")
 pytest.importorskip("rosbags", reason="rosbags is not installed")

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tractor_calibration import check, check_report, quality
-from tractor_inference import samples
-from tractor_inference.coverage import all_regions
+from tractor_core import samples
+from tractor_core.diversity import all_regions
 
 pytestmark = pytest.mark.usefixtures("signal_handlers_stay")
 

@@ -20,11 +20,12 @@ from folders import snapshot
 
 from tractor_calibration import conversion, dataset, ladder
 from tractor_calibration.parameters import TARGETS, ConvertParameters, Request
-from tractor_inference import manifest, probes, samples
+from tractor_core import samples
+from tractor_core.contract import normalize
+from tractor_core.drift import feature_names
+from tractor_core.errors import ModelError
+from tractor_inference import manifest, probes
 from tractor_inference.backends import open_backend
-from tractor_inference.contract import normalize
-from tractor_inference.drift import feature_names
-from tractor_inference.errors import ModelError
 
 COMMAND = [sys.executable, "-m", "tractor_calibration", "convert"]
 
@@ -318,8 +319,9 @@ ANSWERING_CHILD = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from tractor_inference import onnx_session, parameters, rknn_toolkit
-from tractor_inference.contract import Contract
+from tractor_inference import onnx_session, rknn_toolkit
+from tractor_core import parameters
+from tractor_core.contract import Contract
 from tractor_inference.manifest import BuildRecord
 folder = Path(sys.argv[1])
 job = json.loads((folder / "job.json").read_text())
@@ -837,14 +839,14 @@ def test_the_dispatcher_names_its_verbs():
 
 
 def test_a_manifest_takes_every_tolerance_that_may_be_asked_for():
-    from tractor_inference import parameters
+    from tractor_core import parameters
 
     field, _ = parameters.fields_of(ConvertParameters)["probe_tolerance"]
     assert 0.0 < field.metadata["minimum"] < field.metadata["maximum"] == manifest.MAX_TOLERANCE
 
 
 def test_the_shipped_parameters_are_the_defaults(params_file):
-    from tractor_inference import parameters
+    from tractor_core import parameters
 
     values = parameters.read_file(params_file, "convert")
     assert parameters.from_values(ConvertParameters, values) == ConvertParameters()

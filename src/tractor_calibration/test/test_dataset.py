@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tractor_calibration import dataset
-from tractor_inference import samples
-from tractor_inference.contract import normalize
-from tractor_inference.errors import SampleError
+from tractor_core import samples
+from tractor_core.contract import normalize
+from tractor_core.errors import SampleError
 
 
 def test_good_samples_are_listed_in_time_and_bad_ones_by_name(calibration_dir, contract):

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from tractor_calibration import bag_mcap, bag_reader, harvest
 from tractor_calibration.recorded_drive import Settings
-from tractor_inference import proprio, samples
-from tractor_inference.bev import BevBuilder, ScanMotion
-from tractor_inference.kinematics import action_to_velocity
-from tractor_inference.odometry import OdometrySample, OdometryTrack
+from tractor_core import proprio, samples
+from tractor_core.bev.builder import BevBuilder
+from tractor_core.kinematics import action_to_velocity
+from tractor_core.motion import OdometrySample, OdometryTrack, ScanMotion
 
 rosbag2 = pytest.importorskip("rosbags.rosbag2", reason="rosbags is not installed")
 pytest.importorskip("mujoco", reason="mujoco is not installed")

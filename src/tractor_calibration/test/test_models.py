@@ -12,8 +12,8 @@ from folders import snapshot
 
 from tractor_calibration import models as command
 from tractor_calibration import promotion
-from tractor_inference import paths
-from tractor_inference.errors import ParameterError
+from tractor_core import paths
+from tractor_core.errors import ParameterError
 
 FIRST, OTHER, SECOND = (
     "actor.20250101T000000Z",

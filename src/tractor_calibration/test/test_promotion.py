@@ -19,8 +19,8 @@ from folders import snapshot
 
 from tractor_calibration import models, models_folder, promotion
 from tractor_calibration.models_folder import Change
+from tractor_core.errors import ContractError, ModelError
 from tractor_inference import manifest
-from tractor_inference.errors import ContractError, ModelError
 
 FIRST, OTHER, SECOND = (
     "actor.20250101T000000Z",
@@ -654,8 +654,8 @@ def test_two_processes_that_promote_at_once_do_not_mix(versioned, contract):
 import sys
 from pathlib import Path
 from tractor_calibration import promotion
-from tractor_inference import contract, paths
-from tractor_inference.errors import ModelError
+from tractor_core import contract, paths
+from tractor_core.errors import ModelError
 folder, changes = Path(sys.argv[1]), 0
 observed = contract.load(paths.default_params_file())
 while changes < 20:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tractor_calibration import selection, toolkit_child, validation
+from tractor_core.errors import ModelError
 from tractor_inference import onnx_session, rknn_toolkit
-from tractor_inference.errors import ModelError
 
 
 @given(

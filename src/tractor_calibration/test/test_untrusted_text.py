@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tractor_calibration import check, harvest, models, report
-from tractor_inference import samples
+from tractor_core import samples
 
 # Any name that Linux takes, as Python sees it: surrogates are bytes that are no UTF-8.
 NAMES = st.binary(min_size=1, max_size=40).map(

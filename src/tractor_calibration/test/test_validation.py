@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from tractor_calibration import validation
 from tractor_calibration.parameters import ConvertParameters
-from tractor_inference.errors import ModelError
+from tractor_core.errors import ModelError
 
 PARAMETERS = ConvertParameters()
 
@@ -189,7 +189,7 @@ def test_a_constant_original_does_not_accuse_the_model():
 
 
 def test_synthetic_frames_follow_the_contract(contract):
-    from tractor_inference.samples import sample_problems
+    from tractor_core.samples import sample_problems
 
     frames = validation.synthetic_frames(contract, 20)
     assert all(not sample_problems(f.bev, f.proprio, contract) for f in frames)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tractor_inference.command import dispatch
+from tractor_core.cli import dispatch
 
 VERBS = {
     "check": "check a folder of calibration samples, and say what it lacks",

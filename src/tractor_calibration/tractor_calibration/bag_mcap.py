@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from tractor_inference import outside
+from tractor_core import outside
 
 from .bag_storage import MAX_MESSAGE_BYTES, Allowance, Message, Note, TooMuchError, one_line
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from tractor_inference import outside
+from tractor_core import outside
 
 from .bag_mcap import McapFile
 from .bag_sqlite import SqliteFile

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from tractor_inference import outside
+from tractor_core import outside
 
 from .bag_storage import MAX_MESSAGE_BYTES, Allowance, Message, Note, TooMuchError, one_line
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tractor_inference.errors import TractorError
+from tractor_core.errors import TractorError
 
 # The largest image of a camera has 33 MB; recorders close a chunk once it has some megabytes.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import (
+from tractor_core.cli import (
     INTERRUPTED,
     USAGE,
     answer,
@@ -40,10 +40,10 @@ from tractor_inference.command import (
     printing,
     uninterrupted,
 )
-from tractor_inference.errors import ParameterError, SampleError
-from tractor_inference.files import replace_file
-from tractor_inference.system_error import explain
-from tractor_inference.text import printable
+from tractor_core.errors import ParameterError, SampleError
+from tractor_core.files import replace_file
+from tractor_core.system_error import explain
+from tractor_core.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     failed = begin(args.json)
     try:
-        from tractor_inference import contract, paths
+        from tractor_core import contract, paths
 
         file = params_file(args.params)
         observed = contract.load(file)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.text import printable
 from tractor_inference.sampler import ENOUGH_IN_REGION
-from tractor_inference.text import printable
 
 from .quality import ALIKE, GOOD_SAMPLES, Survey
 from .report import draw_channels, page, plain, plot, table_row

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tractor_core.errors import ModelError, TractorError
+from tractor_core.files import replace_file
+from tractor_core.system_error import explain, is_about_writing
 from tractor_inference import onnx_model
-from tractor_inference.errors import ModelError, TractorError
-from tractor_inference.files import replace_file
-from tractor_inference.system_error import explain, is_about_writing
 
 from . import dataset, ladder, promotion, record, report, split, toolkit_child, validation
 from .parameters import Request

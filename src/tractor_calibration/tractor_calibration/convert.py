@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import (
+from tractor_core.cli import (
     INTERRUPTED,
     USAGE,
     answer,
@@ -34,8 +34,8 @@ from tractor_inference.command import (
     params_file,
     printing,
 )
-from tractor_inference.errors import ParameterError
-from tractor_inference.text import printable_rows
+from tractor_core.errors import ParameterError
+from tractor_core.text import printable_rows
 
 from .parameters import NODE, TARGETS, ConvertParameters, Request
 
@@ -79,7 +79,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parameters(args: argparse.Namespace) -> tuple[Path, ConvertParameters]:
-    from tractor_inference import parameters
+    from tractor_core import parameters
 
     file = params_file(args.params)
     values = parameters.read_file(file, NODE)
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             file, params = _parameters(args)
-            from tractor_inference import contract
+            from tractor_core import contract
 
             from . import conversion
 

@@ -11,10 +11,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tractor_inference import rknn_toolkit, samples
-from tractor_inference.contract import Contract
-from tractor_inference.errors import SampleError, raise_all
-from tractor_inference.samples import Sample
+from tractor_core import samples
+from tractor_core.contract import Contract
+from tractor_core.errors import SampleError, raise_all
+from tractor_core.samples import Sample
+from tractor_inference import rknn_toolkit
 
 FOLDER = "rknn_dataset"
 _OURS = re.compile(r"(bev|proprio)_\d+\.npy|dataset\.txt")

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference import samples
-from tractor_inference.command import (
+from tractor_core import samples
+from tractor_core.cli import (
     INTERRUPTED,
     USAGE,
     answer,
@@ -34,12 +34,17 @@ from tractor_inference.command import (
     params_file,
     printing,
 )
-from tractor_inference.coverage import CoverageSet, embedding
-from tractor_inference.errors import ParameterError, SampleError, TractorError, raise_all
-from tractor_inference.messages import stamp_ns
-from tractor_inference.samples import Sample
-from tractor_inference.system_error import explain
-from tractor_inference.text import printable, printable_rows
+from tractor_core.diversity import CoverageSet, embedding
+from tractor_core.errors import (
+    ParameterError,
+    SampleError,
+    TractorError,
+    raise_all,
+)
+from tractor_core.messages import stamp_ns
+from tractor_core.samples import Sample
+from tractor_core.system_error import explain
+from tractor_core.text import printable, printable_rows
 
 from .bag_reader import Bag
 from .bag_storage import BagError, Message
@@ -373,7 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _settings(args: argparse.Namespace, file: Path) -> tuple[Settings, dict[str, tuple[str, ...]]]:
-    from tractor_inference import parameters
+    from tractor_core import parameters
 
     topics = parameters.from_values(HarvestParameters, parameters.read_file(file, "harvest"))
     wanted = {}

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tractor_inference.contract import ACTION_NAMES
-from tractor_inference.errors import ModelError, raise_all
+from tractor_core.contract import ACTION_NAMES
+from tractor_core.errors import ModelError, raise_all
 from tractor_inference.manifest import PASS, BuildRecord
 from tractor_inference.rknn_toolkit import QUANTIZED
 

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_inference.command import (
+from tractor_core.cli import (
     INTERRUPTED,
     USAGE,
     answer,
@@ -36,9 +36,9 @@ from tractor_inference.command import (
     params_file,
     printing,
 )
-from tractor_inference.errors import ModelError, ParameterError, TractorError
-from tractor_inference.system_error import explain
-from tractor_inference.text import printable
+from tractor_core.errors import ModelError, ParameterError, TractorError
+from tractor_core.system_error import explain
+from tractor_core.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     failed = begin(args.json)
     try:
-        from tractor_inference import contract, paths
+        from tractor_core import contract, paths
 
         file = params_file(args.params)
         observed = contract.load(file)

@@ -19,9 +19,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tractor_inference import manifest, outside
-from tractor_inference.contract import Contract
-from tractor_inference.errors import ModelError, TractorError
+from tractor_core import outside
+from tractor_core.contract import Contract
+from tractor_core.errors import ModelError, TractorError
+from tractor_inference import manifest
 from tractor_inference.manifest import Manifest
 
 LINK = "remote_trained.rknn"

@@ -6,10 +6,10 @@ import dataclasses
 import typing
 from pathlib import Path
 
-from tractor_inference.parameters import param
+from tractor_core.parameters import param
 
 if typing.TYPE_CHECKING:  # it brings numpy, which a command's help does not need
-    from tractor_inference.contract import Contract
+    from tractor_core.contract import Contract
 
 NODE = "convert"
 # Platforms that rknn-toolkit2 2.5.0 builds w8a8 for.

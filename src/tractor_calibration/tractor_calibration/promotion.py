@@ -23,10 +23,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tractor_inference import files, manifest, outside
-from tractor_inference.command import uninterrupted
-from tractor_inference.contract import Contract
-from tractor_inference.errors import ModelError, raise_all
+from tractor_core import files, outside
+from tractor_core.cli import uninterrupted
+from tractor_core.contract import Contract
+from tractor_core.errors import ModelError, raise_all
+from tractor_inference import manifest
 
 from . import models_folder
 from .models_folder import HISTORY, INTENT, LINK, VERSIONS, WORK_PREFIX, Change, driving, stem_of

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import coverage, samples
-from tractor_inference.contract import Contract
-from tractor_inference.errors import SampleError
+from tractor_core import diversity, samples
+from tractor_core.contract import Contract
+from tractor_core.errors import SampleError
+from tractor_core.samples import GOOD_SAMPLES, POOR_SAMPLES, Sample
+from tractor_core.text import printable
 from tractor_inference.sampler import ENOUGH_IN_REGION
-from tractor_inference.samples import GOOD_SAMPLES, POOR_SAMPLES, Sample
-from tractor_inference.text import printable
 
 GRADES = ("poor", "fair", "good")
 # Frames nearer than this in the space of coverage are alike. In the simulator neighbours at 3 Hz
@@ -122,9 +122,9 @@ def survey(
         files.append(file)
         stamps.append(sample.stamp_ns)
         sessions.append(sample.session)
-        regions.append(coverage.regions(sample.bev, sample.proprio, contract))
+        regions.append(diversity.regions(sample.bev, sample.proprio, contract))
         proprio.append(sample.proprio)
-        points.append(coverage.embedding(sample.bev, sample.proprio, contract))
+        points.append(diversity.embedding(sample.bev, sample.proprio, contract))
         total += sample.bev
         empty += ~sample.bev.any(axis=(1, 2))
         original = first.setdefault(_digest(sample), file)
@@ -252,7 +252,7 @@ def _features(found: Survey) -> dict[str, dict[str, Any]]:
 def _region_counts(found: Survey) -> dict[str, dict[str, int]]:
     counts = {
         feature: dict.fromkeys(names, 0)
-        for feature, names in coverage.all_regions(found.contract).items()
+        for feature, names in diversity.all_regions(found.contract).items()
     }
     for place in found.regions:
         for feature, region in place.items():

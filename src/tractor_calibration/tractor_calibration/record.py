@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.contract import ACTION_NAMES, ACTION_OUTPUT
 from tractor_inference import manifest, probes
-from tractor_inference.contract import ACTION_NAMES, ACTION_OUTPUT
 from tractor_inference.onnx_inspection import OnnxFacts
 
 from . import ladder, models_folder, validation

@@ -13,19 +13,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tractor_inference import contract as contracts
-from tractor_inference import messages, parameters
-from tractor_inference import robot as robots
-from tractor_inference.contract import Contract
-from tractor_inference.errors import ParameterError, SensorError
-from tractor_inference.fusion import BuilderParameters
+from tractor_core import contract as contracts
+from tractor_core import messages, parameters
+from tractor_core import robot as robots
+from tractor_core.bev.parameters import BuilderParameters
+from tractor_core.contract import Contract
+from tractor_core.errors import ParameterError, SensorError
+from tractor_core.kinematics import Velocity, velocity_to_action
+from tractor_core.observation import Arrival, Observer, without_found
+from tractor_core.parameters import param
+from tractor_core.robot import Robot
+from tractor_core.samples import Sample, sample_problems
 from tractor_inference.guard import GuardParameters
-from tractor_inference.kinematics import Velocity, velocity_to_action
-from tractor_inference.observation import Arrival, Observer, without_found
-from tractor_inference.parameters import param
-from tractor_inference.robot import Robot
 from tractor_inference.sampler import SamplerParameters
-from tractor_inference.samples import Sample, sample_problems
 
 T = TypeVar("T")
 

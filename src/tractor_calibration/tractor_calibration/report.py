@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference.contract import ACTION_NAMES, Contract
-from tractor_inference.samples import Sample
-from tractor_inference.text import printable
+from tractor_core.contract import ACTION_NAMES, Contract
+from tractor_core.samples import Sample
+from tractor_core.text import printable
 
 from . import ladder, validation
 from .toolkit_child import Build

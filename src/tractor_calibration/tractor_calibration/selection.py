@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.contract import Contract
+from tractor_core.errors import ModelError
+from tractor_core.samples import Sample
 from tractor_inference import onnx_session, rknn_toolkit
-from tractor_inference.contract import Contract
-from tractor_inference.errors import ModelError
-from tractor_inference.samples import Sample
 
 from .validation import onnx_inputs
 

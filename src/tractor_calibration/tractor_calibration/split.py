@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tractor_inference import drift, manifest, samples
-from tractor_inference.contract import Contract
-from tractor_inference.errors import SampleError
-from tractor_inference.samples import POOR_SAMPLES, Sample
+from tractor_core import drift, samples
+from tractor_core.contract import Contract
+from tractor_core.errors import SampleError
+from tractor_core.samples import POOR_SAMPLES, Sample
+from tractor_inference import manifest
 
 from . import dataset, selection, validation
 from .parameters import Request

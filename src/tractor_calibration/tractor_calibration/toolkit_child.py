@@ -26,13 +26,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import limited, npz, outside, parameters, rknn_toolkit
-from tractor_inference.contract import ACTION_SIZE, Contract, normalize
-from tractor_inference.errors import ModelError, TractorError
+from tractor_core import npz, outside, parameters
+from tractor_core.contract import ACTION_SIZE, Contract, normalize
+from tractor_core.errors import ModelError, TractorError
+from tractor_core.samples import Sample
+from tractor_core.system_error import explain
+from tractor_inference import limited, rknn_toolkit
 from tractor_inference.manifest import BuildRecord
 from tractor_inference.rknn_toolkit import LayerError
-from tractor_inference.samples import Sample
-from tractor_inference.system_error import explain
 
 # A converter that is killed takes its toolkit with it.
 _START = f"""{limited.TIED_TO_STARTER}

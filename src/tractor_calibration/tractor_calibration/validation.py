@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import onnx_session
-from tractor_inference.contract import (
+from tractor_core.contract import (
     ACTION_OUTPUT,
     BEV_INPUT,
     PROPRIO_INPUT,
     Contract,
     normalize,
 )
-from tractor_inference.errors import ModelError
+from tractor_core.errors import ModelError
+from tractor_core.samples import Sample
+from tractor_inference import onnx_session
 from tractor_inference.manifest import DOUBTS, PASS
-from tractor_inference.samples import Sample
 
 from .parameters import ConvertParameters
 

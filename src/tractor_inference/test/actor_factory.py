@@ -14,9 +14,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tractor_inference import manifest, probes, samples
-from tractor_inference.contract import Contract, normalize
-from tractor_inference.samples import Sample
+from tractor_core import samples
+from tractor_core.contract import Contract, normalize
+from tractor_core.samples import Sample
+from tractor_inference import manifest, probes
 
 Answer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 

@@ -7,14 +7,9 @@ from pathlib import Path
 import actor_factory
 import pytest
 
-from tractor_inference import contract as contracts
-from tractor_inference import rknn_toolkit, samples
-from tractor_inference.contract import Contract
-
-
-@pytest.fixture(scope="session")
-def contract(params_file: Path) -> Contract:
-    return contracts.load(params_file)
+from tractor_core import samples
+from tractor_core.contract import Contract
+from tractor_inference import rknn_toolkit
 
 
 @pytest.fixture(scope="session")

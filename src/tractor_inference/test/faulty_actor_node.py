@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
+from tractor_core.errors import ModelError
 from tractor_inference import sac_actor_node
 from tractor_inference.backends.fake import FakeBackend
-from tractor_inference.errors import ModelError
 
 FIRST = 40
 opened = 0

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
+from tractor_core.errors import ContractError
 from tractor_inference import sac_actor_node
 from tractor_inference.backends.fake import FakeBackend
-from tractor_inference.errors import ContractError
 
 FIRST = 10
 OPEN_LIMIT_S = float(os.environ.get("OPEN_LIMIT_S", "3"))

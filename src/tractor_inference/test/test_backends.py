@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from tractor_core.contract import normalize
+from tractor_core.errors import ContractError, ModelError, ParameterError
 from tractor_inference import (
     backends,
     manifest,
@@ -27,8 +29,6 @@ from tractor_inference import (
 )
 from tractor_inference.backends import open_backend, rknn
 from tractor_inference.backends.fake import FakeBackend
-from tractor_inference.contract import normalize
-from tractor_inference.errors import ContractError, ModelError, ParameterError
 
 KINDS = ["onnx", "rknn", "fake", pytest.param("rknn_sim", marks=pytest.mark.toolkit)]
 # Mean difference from onnxruntime: INT8 rounds, the others differ by summation order at most.

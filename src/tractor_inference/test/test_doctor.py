@@ -13,8 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tractor_inference import contract as contracts
-from tractor_inference import doctor, manifest, samples
+from tractor_core import contract as contracts
+from tractor_core import samples
+from tractor_inference import doctor, manifest
 from tractor_inference.doctor import machine, npu
 
 pytestmark = pytest.mark.usefixtures("signal_handlers_stay")

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tractor_inference import robot as robot_module
+from tractor_core import robot as robot_module
+from tractor_core.kinematics import STOP, Velocity
+from tractor_core.paths import default_params_file
 from tractor_inference.guard import Guard, GuardParameters
-from tractor_inference.kinematics import STOP, Velocity
-from tractor_inference.paths import default_params_file
 
 ROBOT = robot_module.load(default_params_file())
 

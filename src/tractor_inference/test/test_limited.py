@@ -11,8 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from tractor_inference import limited, parameters
-from tractor_inference.errors import ParameterError
+from tractor_core import parameters
+from tractor_core.errors import ParameterError
+from tractor_inference import limited
 from tractor_inference.limited import LimitError, Limits
 
 ROOMY = Limits(30.0, 500.0)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tractor_core.errors import ContractError, ModelError
 from tractor_inference import manifest, model_file
-from tractor_inference.errors import ContractError, ModelError
 
 
 @pytest.fixture
@@ -257,3 +257,18 @@ def test_measured_nan_is_never_written(model):
     with pytest.raises(ValueError):
         manifest.write(record, manifest.path_of(model))
     assert manifest.path_of(model).read_bytes() == before
+
+
+@pytest.mark.parametrize("bad", ["x", [1], [2, 1], [None, 1], {"a": 1}])
+def test_broken_ranges_are_refused(tmp_path, contract, bad):
+    onnx = tmp_path / "actor.onnx"
+    onnx.write_bytes(b"onnx")
+    rknn = tmp_path / "actor.rknn"
+    rknn.write_bytes(b"rknn")
+    actor_factory.write_manifest(rknn, onnx, contract, [], actor_factory.no_answer)
+    path = rknn.with_suffix(".json")
+    record = json.loads(path.read_text())
+    record["calibration"]["ranges"] = {"lidar_min": bad}
+    path.write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=r"ranges.*lidar_min.*expected two ascending numbers"):
+        manifest.read(rknn)

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from tractor_core.errors import ModelError
 from tractor_inference import model_file
-from tractor_inference.errors import ModelError
 
 
 def read_beneath(path):

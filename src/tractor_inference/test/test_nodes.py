@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from tractor_inference import contract as contract_module
-from tractor_inference import messages, samples
+from tractor_core import contract as contract_module
+from tractor_core import messages, samples
 
 pytestmark = pytest.mark.ros
 

@@ -11,13 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from tractor_inference import contract as contract_module
-from tractor_inference import onnx_inspection, onnx_model, onnx_normal_form, onnx_session
+from tractor_core import contract as contract_module
+from tractor_core.errors import ModelError
+from tractor_core.paths import default_params_file
+from tractor_inference import (
+    onnx_inspection,
+    onnx_model,
+    onnx_normal_form,
+    onnx_session,
+)
 from tractor_inference.backends import open_backend
-from tractor_inference.errors import ModelError
 from tractor_inference.limited import Limits
 from tractor_inference.onnx_inspection import examine
-from tractor_inference.paths import default_params_file
 
 CONTRACT = contract_module.load(default_params_file())
 WORKING_EXPORT = r"this export works: torch\.onnx\.export\(.*; see docs/export\.md"

@@ -2,12 +2,15 @@ import dataclasses
 
 import pytest
 
-from tractor_inference import parameters
-from tractor_inference.errors import ParameterError
-from tractor_inference.parameters import param
+from tractor_core import parameters
+from tractor_core.bev.parameters import BuilderParameters
+from tractor_core.errors import ParameterError
+from tractor_core.input_monitor import FRAME_SILENCE_S
+from tractor_core.parameters import param
+from tractor_inference.actor_parameters import ActorParameters
 
 NODES = {
-    "bev_builder": ("tractor_inference.fusion", "BuilderParameters"),
+    "bev_builder": ("tractor_core.bev.parameters", "BuilderParameters"),
     "sac_actor": ("tractor_inference.actor_parameters", "ActorParameters"),
     "cmd_guard": ("tractor_inference.guard", "GuardParameters"),
     "convert": ("tractor_calibration.parameters", "ConvertParameters"),
@@ -86,3 +89,9 @@ def test_an_empty_section_holds_nothing(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("/**:\nnode:\n  ros__parameters: {a: 1}\n")
     assert parameters.read_file(path, "node") == {"a": 1}
+
+
+def test_the_rover_stands_before_another_frame_is_adopted():
+    for cls in (BuilderParameters, ActorParameters):
+        field = next(f for f in dataclasses.fields(cls) if f.name == "max_input_age_s")
+        assert field.metadata["maximum"] < FRAME_SILENCE_S

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from tractor_inference import contract as contract_module
-from tractor_inference import robot as robot_module
+from tractor_core import contract as contract_module
+from tractor_core import robot as robot_module
+from tractor_core.errors import ContractError, ModelError
+from tractor_core.observation import Observation
+from tractor_core.paths import default_params_file
 from tractor_inference.backends.fake import FakeBackend
-from tractor_inference.errors import ContractError, ModelError
-from tractor_inference.observation import Observation
-from tractor_inference.paths import default_params_file
 from tractor_inference.policy import Policy, checked_action
 
 CONTRACT = contract_module.load(default_params_file())

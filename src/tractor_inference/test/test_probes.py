@@ -6,10 +6,11 @@ import actor_factory
 import numpy as np
 import pytest
 
-from tractor_inference import manifest, probes, robot
+from tractor_core import robot
+from tractor_core.contract import normalize
+from tractor_core.errors import ModelError
+from tractor_inference import manifest, probes
 from tractor_inference.backends.base import Backend
-from tractor_inference.contract import normalize
-from tractor_inference.errors import ModelError
 from tractor_inference.policy import Policy
 
 FRAMES = actor_factory.make_samples(8)

@@ -14,8 +14,8 @@ from test_nodes import (
     start_all,
 )
 
-from tractor_inference import contract as contract_module
-from tractor_inference import samples
+from tractor_core import contract as contract_module
+from tractor_core import samples
 
 pytestmark = pytest.mark.ros
 

@@ -20,9 +20,9 @@ EXIT_CODE = 3
 OPEN = """
 import sys
 from pathlib import Path
-from tractor_inference import contract
+from tractor_core import contract
 from tractor_inference.backends import open_backend
-from tractor_inference.errors import TractorError
+from tractor_core.errors import TractorError
 
 try:
     open_backend("auto", Path(sys.argv[1]), contract.load(sys.argv[2]), sys.argv[3])

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tractor_core.contract import normalize
+from tractor_core.errors import ModelError
 from tractor_inference import rknn_toolkit
-from tractor_inference.contract import normalize
-from tractor_inference.errors import ModelError
 
 pytestmark = pytest.mark.toolkit
 

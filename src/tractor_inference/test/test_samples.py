@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tractor_inference import contract as contract_module
+from tractor_core import contract as contract_module
+from tractor_core import samples
+from tractor_core.errors import SampleError, TractorError
+from tractor_core.paths import default_params_file
+from tractor_core.samples import Sample
 from tractor_inference import sampler as sampler_module
-from tractor_inference import samples
-from tractor_inference.errors import SampleError, TractorError
-from tractor_inference.paths import default_params_file
 from tractor_inference.sampler import Sampler, SamplerParameters, sample_folder
-from tractor_inference.samples import Sample
 
 CONTRACT = contract_module.load(default_params_file())
 

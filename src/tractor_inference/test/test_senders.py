@@ -3,11 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tractor_core.kinematics import STOP, Velocity
+from tractor_core.paths import default_params_file
+from tractor_core.robot import load
 from tractor_inference.guard import Guard, GuardParameters
-from tractor_inference.kinematics import STOP, Velocity
-from tractor_inference.paths import default_params_file
-from tractor_inference.robot import load
-from tractor_inference.senders import GHOST_S, SILENT_S, UNKNOWN, Listed, Senders
+from tractor_inference.senders import (
+    GHOST_S,
+    SILENT_S,
+    UNKNOWN,
+    Listed,
+    Senders,
+)
 
 PERIOD_S = 0.05
 

@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tractor_inference import manifest, messages
+from tractor_core import messages
+from tractor_inference import manifest
 
 pytestmark = pytest.mark.ros
 

@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 
-from tractor_inference import contract as contract_module
-from tractor_inference import robot as robot_module
+from tractor_core import contract as contract_module
+from tractor_core import robot as robot_module
+from tractor_core.observation import Observation
+from tractor_core.paths import default_params_file
 from tractor_inference.backends.fake import FakeBackend
-from tractor_inference.observation import Observation
-from tractor_inference.paths import default_params_file
 from tractor_inference.policy import Policy
-from tractor_inference.trial import STILL_FRAMES, TRIAL_FRAMES, ModelWatch, Trial
+from tractor_inference.trial import (
+    STILL_FRAMES,
+    TRIAL_FRAMES,
+    ModelWatch,
+    Trial,
+)
 
 CONTRACT = contract_module.load(default_params_file())
 ROBOT = robot_module.load(default_params_file())

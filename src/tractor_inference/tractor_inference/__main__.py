@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .command import dispatch
+from tractor_core.cli import dispatch
 
 VERBS = {"doctor": "say what works on this machine, and what to do about the rest"}
 

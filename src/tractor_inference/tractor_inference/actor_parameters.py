@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from tractor_core.parameters import param
+
 from .backends import CORE_MASKS, KINDS
-from .parameters import param
 from .sampler import SamplerParameters
 
 

@@ -15,13 +15,20 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
-from . import messages
-from .bev import DepthImage
-from .errors import SensorError
-from .fusion import BuilderParameters, Fusion
+from tractor_core import messages
+from tractor_core.bev.fusion import Fusion
+from tractor_core.bev.parameters import BuilderParameters
+from tractor_core.errors import SensorError
+from tractor_core.robot import Robot
+from tractor_core.sensors import DepthImage
+
 from .node_usage import usage
-from .robot import Robot
-from .ros_node import SENSOR_QOS, ManagedNode, run, steady_s
+from .ros_node import (
+    SENSOR_QOS,
+    ManagedNode,
+    run,
+    steady_s,
+)
 
 COSTS_KEPT = 1000
 # Reliable, because RViz asks for that; who asks for best effort is served as well.

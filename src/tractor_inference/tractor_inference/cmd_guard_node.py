@@ -8,8 +8,9 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from tractor_core.kinematics import STOP, Velocity
+
 from .guard import Guard, GuardParameters
-from .kinematics import STOP, Velocity
 from .node_usage import usage
 from .ros_node import (
     COMMAND_QOS,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 
+from tractor_core.bev.parameters import BuilderParameters
+
 from .actor_parameters import ActorParameters
 from .bev_builder_node import BevBuilderNode
-from .fusion import BuilderParameters
 from .node_usage import usage
 from .ros_node import run
 from .sac_actor_node import SacActorNode

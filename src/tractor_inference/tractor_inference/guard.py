@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from .kinematics import STOP, Velocity
-from .parameters import param
-from .robot import Robot
+from tractor_core.kinematics import STOP, Velocity
+from tractor_core.parameters import param
+from tractor_core.robot import Robot
+
 from .senders import Senders
 
 

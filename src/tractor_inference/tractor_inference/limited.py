@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .errors import TractorError
+from tractor_core.errors import TractorError
 
 T = TypeVar("T")
 

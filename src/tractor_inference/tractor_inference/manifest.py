@@ -13,11 +13,17 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from . import outside
-from .contract import Contract
-from .errors import ModelError, raise_all
-from .files import replace_file
-from .model_file import ModelFolder, read_model_bytes, real_path, require_digest
+from tractor_core import outside
+from tractor_core.contract import Contract
+from tractor_core.errors import ModelError, raise_all
+from tractor_core.files import replace_file
+
+from .model_file import (
+    ModelFolder,
+    read_model_bytes,
+    real_path,
+    require_digest,
+)
 
 SCHEMA = 2
 PRECISIONS = ("int8", "fp16")

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import ModelError
+from tractor_core.errors import ModelError
 
 # An actor is a few megabytes; nothing near this is one.
 MAX_MODEL_BYTES = 256 * 1024 * 1024

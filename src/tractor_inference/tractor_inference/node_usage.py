@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from .parameters import fields_of
+from tractor_core.parameters import fields_of
 
 WIDTH = 100
 NAME_WIDTH = 28

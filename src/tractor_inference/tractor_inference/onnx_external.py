@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .errors import ModelError
+from tractor_core.errors import ModelError
+
 from .model_file import MAX_MODEL_BYTES
 
 # onnx.save can write a file a tensor; an actor has a few dozen.

@@ -17,9 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.contract import (
+    ACTION_OUTPUT,
+    ACTION_SIZE,
+    BEV_INPUT,
+    PROPRIO_INPUT,
+    Contract,
+)
+from tractor_core.errors import ModelError, raise_all
+
 from . import onnx_external, onnx_normal_form, onnx_session
-from .contract import ACTION_OUTPUT, ACTION_SIZE, BEV_INPUT, PROPRIO_INPUT, Contract
-from .errors import ModelError, raise_all
 from .model_file import ModelFolder, real_path, require_digest
 
 Shape = tuple["int | str", ...]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tractor_core.contract import PROPRIO_INPUT, Contract
+from tractor_core.errors import ModelError
+
 from . import limited
-from .contract import PROPRIO_INPUT, Contract
-from .errors import ModelError
 from .limited import Limits
 from .onnx_inspection import EXPORT_HINT, OnnxFacts, examine
 

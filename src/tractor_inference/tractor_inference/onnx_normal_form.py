@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .contract import ACTION_OUTPUT, ACTION_SIZE, Contract
-from .errors import ModelError
+from tractor_core.contract import ACTION_OUTPUT, ACTION_SIZE, Contract
+from tractor_core.errors import ModelError
+
 from .onnx_session import open_session, run_session
 
 # rknn-toolkit2 2.5.0 refuses a higher one, after it has started.

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .errors import ModelError
+from tractor_core.errors import ModelError
 
 
 def open_session(data: bytes, name: str = "the ONNX", optimise: bool = True) -> Any:

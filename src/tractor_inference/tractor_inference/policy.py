@@ -7,13 +7,15 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from . import probes, proprio
+from tractor_core import proprio
+from tractor_core.contract import ACTION_SIZE, Contract, normalize
+from tractor_core.errors import ModelError
+from tractor_core.kinematics import Velocity, action_to_velocity
+from tractor_core.observation import Observation
+from tractor_core.robot import Robot
+
+from . import probes
 from .backends.base import Backend
-from .contract import ACTION_SIZE, Contract, normalize
-from .errors import ModelError
-from .kinematics import Velocity, action_to_velocity
-from .observation import Observation
-from .robot import Robot
 
 # tanh ends at 1; INT8 rounding may step a little beyond.
 ACTION_TOLERANCE = 0.02

@@ -12,11 +12,12 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.contract import ACTION_SIZE, Contract, normalize
+from tractor_core.errors import ContractError, ModelError
+from tractor_core.samples import Sample
+
 from .backends.base import Backend
-from .contract import ACTION_SIZE, Contract, normalize
-from .errors import ContractError, ModelError
 from .manifest import ProbeRecord
-from .samples import Sample
 
 
 def pack(frame: Sample, built: NDArray[np.floating], onnx: NDArray[np.floating]) -> ProbeRecord:

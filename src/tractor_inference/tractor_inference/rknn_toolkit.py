@@ -26,11 +26,17 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.contract import (
+    ACTION_OUTPUT,
+    Contract,
+    denormalize,
+    normalize,
+)
+from tractor_core.errors import ModelError
+from tractor_core.samples import Sample
+
 from . import onnx_model
-from .contract import ACTION_OUTPUT, Contract, denormalize, normalize
-from .errors import ModelError
 from .manifest import BuildRecord
-from .samples import Sample
 
 log = logging.getLogger(__name__)
 

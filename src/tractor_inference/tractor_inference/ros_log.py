@@ -10,7 +10,7 @@ from typing import Any
 
 from rclpy.impl import rcutils_logger
 
-from .text import printable_message
+from tractor_core.text import printable_message
 
 # rclpy knows a call by the first file that is not of these, and refuses two levels from one line.
 _HERE = os.path.realpath(__file__)

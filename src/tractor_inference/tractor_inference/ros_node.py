@@ -39,21 +39,22 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
 
-from . import contract as contract_module
-from . import parameters
-from . import robot as robot_module
-from .contract import Contract
-from .errors import ParameterError, SensorError, TractorError
-from .freshness import InputMonitor
-from .kinematics import Velocity
-from .messages import BASE_FRAME, scan_from_message, stamp_ns
+from tractor_core import contract as contract_module
+from tractor_core import parameters
+from tractor_core import robot as robot_module
+from tractor_core.contract import Contract
+from tractor_core.errors import ParameterError, SensorError, TractorError
+from tractor_core.input_monitor import InputMonitor
+from tractor_core.kinematics import Velocity
+from tractor_core.messages import BASE_FRAME, scan_from_message, stamp_ns
+from tractor_core.robot import Robot
+from tractor_core.sensors import Scan
+from tractor_core.text import printable, printable_message
+
 from .node_usage import parameter_files
-from .robot import Robot
 from .ros_lifecycle import BEING_CONFIGURED, STEADY, AnsweringLifecycle
 from .ros_log import PrintableLogger
 from .ros_services import answer_whatever_comes
-from .scan import Scan
-from .text import printable, printable_message
 
 T = TypeVar("T")
 

@@ -24,14 +24,18 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
-from . import messages, model_file, outside
+from tractor_core import messages, outside
+from tractor_core.drift import DriftWatch
+from tractor_core.errors import ContractError, ModelError, TractorError
+from tractor_core.kinematics import STOP, Velocity
+from tractor_core.observation import Observation, Proprioception
+from tractor_core.samples import Sample
+from tractor_core.text import printable_message
+
+from . import model_file
 from .actor_parameters import ActorParameters
 from .backends import open_backend
-from .drift import DriftWatch
-from .errors import ContractError, ModelError, TractorError
-from .kinematics import STOP, Velocity
 from .node_usage import usage
-from .observation import Observation, Proprioception
 from .policy import Decision, Policy
 from .ros_background import answer_of, in_background
 from .ros_lifecycle import MAX_RETRY_DELAY_S, RETRY_DELAY_S
@@ -46,10 +50,13 @@ from .ros_node import (
     run,
     steady_s,
 )
-from .sampler import ENOUGH_IN_REGION, Sampler, rover_folder, sample_folder
-from .samples import Sample
+from .sampler import (
+    ENOUGH_IN_REGION,
+    Sampler,
+    rover_folder,
+    sample_folder,
+)
 from .standstill import Standstill
-from .text import printable_message
 from .trial import TRIAL_FRAMES, ModelWatch, Trial
 
 T = TypeVar("T")

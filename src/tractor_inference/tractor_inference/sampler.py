@@ -15,13 +15,13 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 
-from . import coverage, samples
-from .contract import Contract
-from .coverage import CoverageSet
-from .errors import SampleError, TractorError
-from .parameters import param
-from .samples import Sample
-from .system_error import explain
+from tractor_core import diversity, samples
+from tractor_core.contract import Contract
+from tractor_core.diversity import CoverageSet
+from tractor_core.errors import SampleError, TractorError
+from tractor_core.parameters import param
+from tractor_core.samples import Sample
+from tractor_core.system_error import explain
 
 log = logging.getLogger(__name__)
 
@@ -148,10 +148,10 @@ class _Coverage:
         self._set.capacity = keep
 
     def fix(self, key: int, sample: Sample) -> None:
-        self._set.fix(key, coverage.embedding(sample.bev, sample.proprio, self._contract))
+        self._set.fix(key, diversity.embedding(sample.bev, sample.proprio, self._contract))
 
     def offer(self, key: int, sample: Sample) -> tuple[bool, int | None]:
-        point = coverage.embedding(sample.bev, sample.proprio, self._contract)
+        point = diversity.embedding(sample.bev, sample.proprio, self._contract)
         return self._set.offer(key, point)
 
     def remove(self, key: int) -> None:
@@ -346,14 +346,14 @@ class Sampler:
         return path
 
     def _note(self, key: int, path: Path, sample: Sample) -> None:
-        names = coverage.regions(sample.bev, sample.proprio, self._contract).values()
+        names = diversity.regions(sample.bev, sample.proprio, self._contract).values()
         self._kept[key] = _Kept(path, tuple(names))
 
     def _say_what_lacks(self) -> None:
         counts = collections.Counter(name for kept in self._kept.values() for name in kept.regions)
         self.lacking = "; ".join(
             f"{name}: {counts[name]}"
-            for names in coverage.all_regions(self._contract).values()
+            for names in diversity.all_regions(self._contract).values()
             for name in names
             if counts[name] < ENOUGH_IN_REGION
         )

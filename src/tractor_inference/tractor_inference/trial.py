@@ -11,8 +11,9 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.observation import Observation
+
 from .model_file import Stamp
-from .observation import Observation
 from .policy import Decision, Policy
 
 log = logging.getLogger(__name__)

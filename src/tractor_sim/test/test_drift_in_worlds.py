@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from tractor_inference import contract as contract_module
-from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevBuilder, BevParameters
-from tractor_inference.drift import DriftWatch, features, ranges_of
-from tractor_inference.proprio import gap_heading, lidar_min, raw_vector
+from tractor_core import contract as contract_module
+from tractor_core import robot as robot_module
+from tractor_core.bev.builder import BevBuilder
+from tractor_core.bev.parameters import BevParameters
+from tractor_core.drift import DriftWatch, features, ranges_of
+from tractor_core.proprio import gap_heading, lidar_min, raw_vector
 from tractor_sim.expert import Expert
 from tractor_sim.simulation import Simulation
 from tractor_sim.world import Solid, World

@@ -8,10 +8,10 @@ import pytest
 import tf2_messages
 import yaml
 
-from tractor_inference import messages
-from tractor_inference.messages import stamp_ns
-from tractor_inference.robot import Robot
-from tractor_inference.robot import load as load_robot
+from tractor_core import messages
+from tractor_core.messages import stamp_ns
+from tractor_core.robot import Robot
+from tractor_core.robot import load as load_robot
 
 pytestmark = pytest.mark.ros
 

@@ -5,18 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from tractor_inference import contract as contract_module
-from tractor_inference import robot as robot_module
-from tractor_inference.bev import (
-    BevBuilder,
-    BevParameters,
-    DepthImage,
-    Intrinsics,
-    Motion,
-    ScanMotion,
-)
-from tractor_inference.odometry import OdometrySample, OdometryTrack
-from tractor_inference.scan import Scan
+from tractor_core import contract as contract_module
+from tractor_core import robot as robot_module
+from tractor_core.bev.builder import BevBuilder
+from tractor_core.bev.parameters import BevParameters
+from tractor_core.motion import Motion, OdometrySample, OdometryTrack, ScanMotion
+from tractor_core.sensors import DepthImage, Intrinsics, Scan
 from tractor_sim.simulation import Simulation
 from tractor_sim.world import SolidTable
 

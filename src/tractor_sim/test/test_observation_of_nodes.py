@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tractor_inference import messages, samples
+from tractor_core import messages, samples
 from tractor_inference.backends import open_backend
 from tractor_inference.policy import Policy
 from tractor_sim.rollout import CONTROL_HZ, SCAN_EVERY_TICKS, Senses, Setup

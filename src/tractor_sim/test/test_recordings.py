@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from bev_oracle import oracle, problem
 
-from tractor_inference import contract as contract_module
-from tractor_inference import messages
-from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevParameters, DepthImage, ScanMotion
-from tractor_inference.scan import Scan
+from tractor_core import contract as contract_module
+from tractor_core import messages
+from tractor_core import robot as robot_module
+from tractor_core.bev.parameters import BevParameters
+from tractor_core.motion import ScanMotion
+from tractor_core.sensors import DepthImage, Scan
 from tractor_sim.replay import read_recording
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]

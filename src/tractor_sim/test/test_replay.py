@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from tractor_inference.errors import SensorError
+from tractor_core.errors import SensorError
 from tractor_sim.replay import read_recording
 
 cv2 = pytest.importorskip("cv2", reason="reading depth images needs opencv-python-headless")

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from tractor_inference import contract as contract_module
+from tractor_core import contract as contract_module
+from tractor_core import robot as robot_module
+from tractor_core.errors import ContractError
+from tractor_core.sensors import Scan
 from tractor_inference import onnx_model
-from tractor_inference import robot as robot_module
 from tractor_inference.backends.fake import FakeBackend
-from tractor_inference.errors import ContractError
-from tractor_inference.scan import Scan
 from tractor_sim import rollout, train
 from tractor_sim.expert import Expert
 from tractor_sim.rollout import FIRST_UNSEEN_SEED, Senses, Setup, Task, run

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from tractor_inference import messages
+from tractor_core import messages
 
 pytestmark = pytest.mark.ros
 

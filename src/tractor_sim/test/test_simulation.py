@@ -3,9 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from tractor_inference import robot as robot_module
-from tractor_inference.bev import BevBuilder, BevParameters, pixel_rays
-from tractor_inference.contract import load as load_contract
+from tractor_core import robot as robot_module
+from tractor_core.bev.builder import BevBuilder
+from tractor_core.bev.geometry import pixel_rays
+from tractor_core.bev.parameters import BevParameters
+from tractor_core.contract import load as load_contract
 from tractor_sim.sensors import DEPTH_INTRINSICS, BodyPose, DepthCamera, Mount, RayCaster
 from tractor_sim.simulation import Simulation
 from tractor_sim.world import VISIBLE_GROUP, Solid, World, make_world

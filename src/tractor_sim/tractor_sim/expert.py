@@ -12,9 +12,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference.bev import scan_points
-from tractor_inference.robot import Robot
-from tractor_inference.scan import Scan
+from tractor_core.bev.geometry import scan_points
+from tractor_core.robot import Robot
+from tractor_core.sensors import Scan
 
 HEADINGS_RAD = np.linspace(-math.pi, math.pi, 73)
 ROTATE_ONLY_RAD = 0.8

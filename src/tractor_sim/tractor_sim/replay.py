@@ -21,10 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import npz, outside
-from tractor_inference.bev import DepthImage, Intrinsics
-from tractor_inference.errors import SensorError, TractorError, raise_all
-from tractor_inference.scan import Scan
+from tractor_core import npz, outside
+from tractor_core.errors import SensorError, TractorError, raise_all
+from tractor_core.sensors import DepthImage, Intrinsics, Scan
 
 DEPTH_PERIOD_S = 1.0 / 30.0
 # A scan without a stamp lasts as long as one turn of the LiDAR.

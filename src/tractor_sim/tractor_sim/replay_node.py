@@ -10,9 +10,14 @@ from typing import Any
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 
+from tractor_core.parameters import param
 from tractor_inference.node_usage import usage
-from tractor_inference.parameters import param
-from tractor_inference.ros_node import SENSOR_QOS, STEADY, SuiteNode, run
+from tractor_inference.ros_node import (
+    SENSOR_QOS,
+    STEADY,
+    SuiteNode,
+    run,
+)
 
 from .replay import Frame, read_recording
 from .ros_frames import FramePublisher

@@ -17,22 +17,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import command as commands
-from tractor_inference import contract as contract_module
-from tractor_inference import parameters
-from tractor_inference import robot as robot_module
+from tractor_core import cli as commands
+from tractor_core import contract as contract_module
+from tractor_core import parameters
+from tractor_core import robot as robot_module
+from tractor_core.bev.parameters import BuilderParameters
+from tractor_core.contract import Contract
+from tractor_core.errors import SensorError, TractorError
+from tractor_core.frames import ODOM_FRAME
+from tractor_core.kinematics import STOP, Velocity, action_to_velocity
+from tractor_core.motion import OdometrySample
+from tractor_core.observation import Arrival, Observation, Observer
+from tractor_core.robot import Robot
+from tractor_core.text import printable_message
 from tractor_inference.actor_parameters import ActorParameters
 from tractor_inference.backends import Backend, open_backend
-from tractor_inference.contract import Contract
-from tractor_inference.errors import SensorError, TractorError
-from tractor_inference.frames import ODOM_FRAME
-from tractor_inference.fusion import BuilderParameters
-from tractor_inference.kinematics import STOP, Velocity, action_to_velocity
-from tractor_inference.observation import Arrival, Observation, Observer
-from tractor_inference.odometry import OdometrySample
 from tractor_inference.policy import Policy
-from tractor_inference.robot import Robot
-from tractor_inference.text import printable_message
 
 from .expert import Expert
 from .sensors import DEPTH_FRAME, SCAN_FRAME

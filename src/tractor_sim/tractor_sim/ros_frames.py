@@ -7,9 +7,9 @@ from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from tractor_inference import frames
-from tractor_inference.frames import Transform
-from tractor_inference.robot import Robot
+from tractor_core import frames
+from tractor_core.frames import Transform
+from tractor_core.robot import Robot
 
 from .sensors import CAMERA_FRAME, DEPTH_FRAME, SCAN_FRAME
 

@@ -11,11 +11,10 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 
-from tractor_inference.bev import DepthImage
-from tractor_inference.frames import ODOM_FRAME
-from tractor_inference.messages import BASE_FRAME
+from tractor_core.frames import ODOM_FRAME
+from tractor_core.messages import BASE_FRAME
+from tractor_core.sensors import DepthImage, Scan
 from tractor_inference.ros_node import SENSOR_QOS
-from tractor_inference.scan import Scan
 
 from .rover import Odometry as WheelOdometry
 from .sensors import DEPTH_FRAME, SCAN_FRAME

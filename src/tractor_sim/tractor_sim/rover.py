@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tractor_inference.robot import Robot
+from tractor_core.robot import Robot
 
 from .world import SolidTable, World
 

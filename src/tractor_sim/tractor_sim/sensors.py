@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference.bev import DepthImage, Intrinsics, pixel_rays
-from tractor_inference.errors import TractorError
-from tractor_inference.robot import Pose, Robot
-from tractor_inference.scan import Scan
+from tractor_core.bev.geometry import pixel_rays
+from tractor_core.errors import TractorError
+from tractor_core.robot import Pose, Robot
+from tractor_core.sensors import DepthImage, Intrinsics, Scan
 
 from .world import BLOCKING_GROUP, VISIBLE_GROUP, World, mjcf
 

@@ -20,9 +20,15 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 
+from tractor_core.parameters import param
 from tractor_inference.node_usage import usage
-from tractor_inference.parameters import param
-from tractor_inference.ros_node import SENSOR_QOS, SuiteNode, command_type, run, steady_s
+from tractor_inference.ros_node import (
+    SENSOR_QOS,
+    SuiteNode,
+    command_type,
+    run,
+    steady_s,
+)
 
 from .rollout import CONTROL_HZ, SCAN_EVERY_TICKS
 from .ros_frames import FramePublisher

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tractor_inference.bev import DepthImage
-from tractor_inference.robot import Robot
-from tractor_inference.scan import Scan
+from tractor_core.robot import Robot
+from tractor_core.sensors import DepthImage, Scan
 
 from .rover import Odometry, Rover
 from .sensors import BodyPose, DepthCamera, Lidar, RayCaster

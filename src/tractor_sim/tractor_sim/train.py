@@ -23,22 +23,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_inference import command as commands
-from tractor_inference.backends import open_backend
-from tractor_inference.contract import (
+from tractor_core import cli as commands
+from tractor_core.contract import (
     ACTION_OUTPUT,
     BEV_INPUT,
     PROPRIO_INPUT,
     Contract,
     normalize,
 )
-from tractor_inference.errors import ContractError, SensorError, TractorError
-from tractor_inference.files import replace_file
-from tractor_inference.kinematics import action_to_velocity
-from tractor_inference.observation import Observation
+from tractor_core.errors import ContractError, SensorError, TractorError
+from tractor_core.files import replace_file
+from tractor_core.kinematics import action_to_velocity
+from tractor_core.observation import Observation
+from tractor_core.system_error import explain
+from tractor_core.text import printable, printable_message
+from tractor_inference.backends import open_backend
 from tractor_inference.policy import Policy
-from tractor_inference.system_error import explain
-from tractor_inference.text import printable, printable_message
 
 from .expert import Expert
 from .rollout import (

@@ -25,28 +25,24 @@ from tractor_calibration import models, models_folder, promotion, toolkit_child
 from tractor_calibration.bag_reader import Bag
 from tractor_calibration.bag_storage import BagError
 from tractor_calibration.recorded_drive import TYPES, RecordedDrive, Settings
-from tractor_inference import (
-    contract as contracts,
-)
-from tractor_inference import (
-    manifest,
+from tractor_core import contract as contracts
+from tractor_core import (
     messages,
-    onnx_model,
     outside,
     parameters,
     paths,
-    probes,
     samples,
 )
-from tractor_inference.contract import Contract
-from tractor_inference.doctor import machine
-from tractor_inference.errors import (
+from tractor_core.contract import Contract
+from tractor_core.errors import (
     ModelError,
     ParameterError,
     SampleError,
     SensorError,
     TractorError,
 )
+from tractor_inference import manifest, onnx_model, probes
+from tractor_inference.doctor import machine
 from tractor_inference.manifest import BuildRecord
 from tractor_sim import replay
 

@@ -6,8 +6,9 @@ import importlib.util
 import logging
 from pathlib import Path
 
-from ..contract import Contract
-from ..errors import ModelError, ParameterError
+from tractor_core.contract import Contract
+from tractor_core.errors import ModelError, ParameterError
+
 from .base import Backend
 from .fake import FakeBackend
 from .onnx import OnnxBackend

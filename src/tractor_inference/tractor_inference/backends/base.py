@@ -9,8 +9,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import Contract
-from ..errors import ContractError, ModelError, raise_all
+from tractor_core.contract import Contract
+from tractor_core.errors import ContractError, ModelError, raise_all
+
 from ..manifest import BuildRecord, Manifest, ProbesRecord
 
 

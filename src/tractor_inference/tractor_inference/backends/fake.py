@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import ACTION_SIZE, Contract
+from tractor_core.contract import ACTION_SIZE, Contract
+
 from .base import Backend
 
 Script = Callable[[int], "NDArray[np.float32] | None"]

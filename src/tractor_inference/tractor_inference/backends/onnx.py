@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.contract import (
+    ACTION_OUTPUT,
+    BEV_INPUT,
+    PROPRIO_INPUT,
+    Contract,
+)
+
 from .. import onnx_model, onnx_session
-from ..contract import ACTION_OUTPUT, BEV_INPUT, PROPRIO_INPUT, Contract
 from .base import Backend
 
 log = logging.getLogger(__name__)

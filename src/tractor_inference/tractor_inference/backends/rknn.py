@@ -22,11 +22,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_core.contract import Contract
+from tractor_core.errors import ModelError
+
 from .. import manifest
-from ..contract import Contract
-from ..errors import ModelError
 from ..manifest import Manifest
-from ..rknn_toolkit import network_proprio, nhwc, stdout_to_stderr, vendor_call, vendor_release
+from ..rknn_toolkit import (
+    network_proprio,
+    nhwc,
+    stdout_to_stderr,
+    vendor_call,
+    vendor_release,
+)
 from .base import Backend
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import manifest, onnx_model, rknn_toolkit, samples
-from ..contract import Contract
-from ..errors import ModelError, TractorError, raise_all
+from tractor_core import samples
+from tractor_core.contract import Contract
+from tractor_core.errors import ModelError, TractorError, raise_all
+from tractor_core.samples import Sample
+
+from .. import manifest, onnx_model, rknn_toolkit
 from ..manifest import Manifest
-from ..samples import Sample
 from .base import Backend
 
 

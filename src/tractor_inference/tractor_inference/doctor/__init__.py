@@ -23,13 +23,25 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import paths
-from ..command import INTERRUPTED, answer, begin, make_parser, printing
-from ..errors import TractorError
-from ..system_error import explain
-from ..text import printable
+from tractor_core import paths
+from tractor_core.cli import (
+    INTERRUPTED,
+    answer,
+    begin,
+    make_parser,
+    printing,
+)
+from tractor_core.errors import TractorError
+from tractor_core.system_error import explain
+from tractor_core.text import printable
+
 from . import machine, npu
-from .machine import FAIL, SETUP, Host, Line
+from .machine import (
+    FAIL,
+    SETUP,
+    Host,
+    Line,
+)
 
 if TYPE_CHECKING:  # imported where it is used: it needs numpy, which may be what is missing
     from .suite import Suite

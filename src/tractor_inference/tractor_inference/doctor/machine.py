@@ -21,8 +21,8 @@ import xml.etree.ElementTree
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from .. import outside, paths
-from ..errors import ParameterError
+from tractor_core import outside, paths
+from tractor_core.errors import ParameterError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 ROVER, PC_WITH_ROS, PC = "rover", "PC with ROS 2", "PC without ROS 2"

@@ -6,7 +6,16 @@ import importlib.metadata
 import os
 import re
 
-from .machine import FAIL, LITE, OK, SETUP, WARN, Host, Imports, Line
+from .machine import (
+    FAIL,
+    LITE,
+    OK,
+    SETUP,
+    WARN,
+    Host,
+    Imports,
+    Line,
+)
 
 # The binding opens the runtime under this name only.
 LIBRKNNRT = "usr/lib/librknnrt.so"

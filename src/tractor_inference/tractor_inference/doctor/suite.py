@@ -14,18 +14,28 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
-from .. import contract as contracts
-from .. import manifest, onnx_model, parameters, paths, samples
-from .. import robot as robots
+from tractor_core import contract as contracts
+from tractor_core import parameters, paths, samples
+from tractor_core import robot as robots
+from tractor_core.bev.parameters import BuilderParameters
+from tractor_core.contract import Contract
+from tractor_core.errors import ParameterError, SampleError, TractorError
+from tractor_core.robot import Robot
+from tractor_core.samples import ForeignSampleError
+
+from .. import manifest, onnx_model
 from ..actor_parameters import ActorParameters
-from ..contract import Contract
-from ..errors import ParameterError, SampleError, TractorError
-from ..fusion import BuilderParameters
 from ..guard import GuardParameters
 from ..manifest import Manifest
-from ..robot import Robot
-from ..samples import ForeignSampleError
-from .machine import FAIL, MEGABYTE, OK, ROVER, WARN, Host, Line
+from .machine import (
+    FAIL,
+    MEGABYTE,
+    OK,
+    ROVER,
+    WARN,
+    Host,
+    Line,
+)
 from .npu import LIBRKNNRT_SOURCE, runtime_version
 
 T = TypeVar("T")

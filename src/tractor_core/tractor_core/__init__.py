@@ -1,0 +1,1 @@
+"""What every part of the suite shares: contract, sensors, observation, samples. No ROS."""

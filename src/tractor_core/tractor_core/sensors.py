@@ -1,0 +1,247 @@
+"""A planar scan and a depth image: what their numbers say, and whether they can be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import SensorError
+from .robot import Robot
+
+# A scan of which less is known than this comes from a covered or failing sensor.
+MIN_SEEN_BEAMS = 0.10
+# Drivers are off by up to two beams between what they say and what they send.
+LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE = 3.0, 0.01
+# A planar LiDAR on the ground does not see this far in half of its beams.
+MAX_TYPICAL_RANGE_M = 100.0
+# Beyond range_max drivers send codes for "nothing came back": range_max + 1
+# (pointcloud_to_laserscan), the largest 16-bit number of millimetres, or a constant of their own.
+MAX_CODE_M, MILLIMETRE_CODE_M = 1.01, 65.535
+
+# Drivers of 360 degree LiDARs end up to three beams or a degree short of the circle (rplidar_ros,
+# velodyne_laserscan), or repeat the first beam (ldlidar, ydlidar). What coarse beams leave out is
+# no rounding but a hole, however few they are.
+SEAM_RAD, SEAM_BEAMS, SEAM_BEAMS_RAD = math.radians(5.0), 3.0, math.radians(15.0)
+
+
+def seam_tolerance_rad(increment_rad: float) -> float:
+    """Return by how much a scan of such beams may miss a full turn, or exceed it, and be one."""
+    step = abs(increment_rad)
+    return max(SEAM_RAD, 0.5 * step, min(SEAM_BEAMS * step, SEAM_BEAMS_RAD))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """One planar scan in the LiDAR's frame.
+
+    `ranges_m` is (n,) float32; beam i points to angle_min_rad + i * angle_increment_rad. As in
+    REP-117 a finite range is a measurement when range_min_m <= r <= range_max_m, -Inf means nearer
+    than range_min_m, +Inf nothing within range_max_m, which itself may be Inf. NaN, zero (what many
+    drivers send when nothing came back) and any other number say nothing. Beam i was taken
+    i * time_increment_s after the first one.
+    """
+
+    ranges_m: NDArray[np.float32]
+    angle_min_rad: float
+    angle_increment_rad: float
+    range_min_m: float
+    range_max_m: float
+    time_increment_s: float = 0.0
+
+    @property
+    def angles_rad(self) -> NDArray[np.float64]:
+        """(n,) beam angles in the LiDAR's frame."""
+        return self.angle_min_rad + self.angle_increment_rad * np.arange(len(self.ranges_m))
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """(n,) True where the beam hit something within the sensor's limits."""
+        r = self.ranges_m
+        return (r > 0.0) & (r >= self.range_min_m) & (r <= self.range_max_m) & (r < np.inf)
+
+    @property
+    def too_close(self) -> NDArray[np.bool_]:
+        """(n,) True where the beam hit something nearer than range_min_m."""
+        return self.ranges_m == -np.inf
+
+    @property
+    def endless(self) -> NDArray[np.bool_]:
+        """(n,) True where the beam met nothing within range_max_m."""
+        return self.ranges_m == np.inf
+
+    @property
+    def closes(self) -> bool:
+        """True when the beams go round, so that the last one is a neighbour of the first."""
+        step = abs(self.angle_increment_rad)
+        return 2.0 * math.pi - step * len(self.ranges_m) <= seam_tolerance_rad(step)
+
+    def hits(self, robot: Robot) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which beams (n,) hit something beyond the rover's own body, and where.
+
+        The distances are float64 metres, one a hit. What is too close to be measured counts as
+        lying at range_min_m, also within robot.lidar_min_range_m: that it is the rover's own body
+        is not known.
+        """
+        hit = self.too_close | (self.measured & (self.ranges_m >= robot.lidar_min_range_m))
+        distances = self.ranges_m[hit].astype(np.float64)
+        distances[distances == -np.inf] = self.range_min_m
+        return hit, distances
+
+    def points(self, robot: Robot) -> NDArray[np.float64]:
+        """Return the points of the `hits` in base_link at the time of each beam, (3, m) m."""
+        hit, ranges = self.hits(robot)
+        angles = self.angles_rad[hit]
+        flat = np.stack([ranges * np.cos(angles), ranges * np.sin(angles)])
+        return robot.lidar.rotation[:, :2] @ flat + robot.lidar.position[:, None]
+
+    def seen_fraction(self, robot: Robot | None = None) -> float:
+        """Return the fraction of the beams that measured something or nothing (+Inf).
+
+        Args:
+            robot: whose own body does not count; None counts every measurement.
+        """
+        seen = self.measured
+        if robot is not None:
+            hit, _ = self.hits(robot)
+            x, y, _ = self.points(robot)
+            seen[hit] &= ~robot.covers(x, y)
+            seen &= hit
+        return np.count_nonzero(seen | self.endless) / max(1, len(self.ranges_m))
+
+
+# A depth of zero says that there is none (REP-118), whatever the lower limit.
+LEAST_DEPTH_UNITS = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Intrinsics:
+    """Pinhole intrinsics in pixels, of the image as it is: rectified, cropped and binned."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthImage:
+    """One depth image along the optical axis (REP-118): uint16 mm or float32 m, (height, width)."""
+
+    pixels: NDArray[np.uint16] | NDArray[np.float32]
+    intrinsics: Intrinsics
+
+    @property
+    def metres_per_unit(self) -> float:
+        """Scale from stored values to metres."""
+        return 0.001 if self.pixels.dtype == np.uint16 else 1.0
+
+    @property
+    def valid_fraction(self) -> float:
+        """Fraction of pixels that hold a depth: neither zero, NaN nor Inf."""
+        return self.fraction_within(0.0, math.inf)
+
+    def fraction_within(self, nearest_m: float, farthest_m: float) -> float:
+        """Return the fraction of pixels that hold a depth within these limits, both inclusive."""
+        count = self._count_within(self.pixels, nearest_m, farthest_m)
+        return count / max(1, self.pixels.size)
+
+    def has_within(self, nearest_m: float, farthest_m: float, fraction: float) -> bool:
+        """Return whether `fraction_within` is at least this; looks no further than it must."""
+        rows = max(1, len(self.pixels) // 8)
+        count, needed = 0, fraction * self.pixels.size
+        for top in range(0, len(self.pixels), rows):
+            count += self._count_within(self.pixels[top : top + rows], nearest_m, farthest_m)
+            if count >= needed:
+                return True
+        return False
+
+    def _count_within(self, pixels: NDArray, nearest_m: float, farthest_m: float) -> int:
+        least, most = nearest_m / self.metres_per_unit, farthest_m / self.metres_per_unit
+        if pixels.dtype == np.uint16:
+            low, high = max(1, math.ceil(least - 1e-6)), math.floor(min(most + 1e-6, 65535.0))
+            if low > high:
+                return 0
+            # What is below the lower limit wraps around and becomes large: one comparison.
+            return np.count_nonzero((pixels - np.uint16(low)) <= np.uint16(high - low))
+        inside = pixels >= np.float32(max(least, LEAST_DEPTH_UNITS))
+        inside &= pixels <= np.float32(min(most, float(np.finfo(np.float32).max)))
+        return np.count_nonzero(inside)
+
+
+def angle_problems(
+    first_rad: float, last_rad: float, increment_rad: float, beams: int
+) -> list[str]:
+    """Return how a scan's finite angles contradict each other or its number of beams.
+
+    Args:
+        first_rad, last_rad, increment_rad: angle_min, angle_max and angle_increment of a LaserScan.
+    """
+    swept, tolerance = last_rad - first_rad, seam_tolerance_rad(increment_rad)
+    turns = abs(increment_rad) * beams / (2.0 * math.pi)
+    if abs(increment_rad) * (beams - 1) > 2.0 * math.pi + tolerance:
+        return [
+            f"angle_increment: expected radians and at most one turn in all, found {beams} beams "
+            f"of {increment_rad:g}, {turns:.1f} turns; convert to radians in the driver if these "
+            "are degrees"
+        ]
+    if swept * increment_rad < 0.0 and abs(swept) > tolerance:
+        return [
+            f"angle_increment: expected the sign of angle_max - angle_min, found "
+            f"{increment_rad:g} from {first_rad:g} to {last_rad:g}; correct it in the driver"
+        ]
+    said = swept / increment_rad + 1.0
+    if abs(said - beams) > max(LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE * beams):
+        return [
+            f"ranges: expected as many as angle_min, angle_max and angle_increment say, "
+            f"found {beams} in place of {said:.0f}; correct the angles in the driver"
+        ]
+    return []
+
+
+def _too_far(scan: Scan) -> NDArray[np.float32]:
+    """Return the measured ranges when half of them are beyond what a planar LiDAR sees."""
+    measured = scan.ranges_m[scan.measured]
+    half = 0.5 * max(1, measured.size)
+    return measured if np.count_nonzero(measured > MAX_TYPICAL_RANGE_M) > half else measured[:0]
+
+
+def _beyond_the_sensor(scan: Scan) -> NDArray[np.float32]:
+    """Return the ranges beyond range_max when half of all numbers are, and are not a code."""
+    numbers = scan.ranges_m[np.isfinite(scan.ranges_m) & (scan.ranges_m > 0.0)]
+    far = numbers[numbers > scan.range_max_m + MAX_CODE_M]
+    far = far[np.abs(far - MILLIMETRE_CODE_M) > 0.001]
+    return far if far.size > 0.5 * numbers.size and np.ptp(far) > 0.0 else far[:0]
+
+
+def ensure_usable(scan: Scan, robot: Robot | None) -> None:
+    """Refuse a scan that is in another unit than metres, or of which next to nothing is known.
+
+    Args:
+        robot: whose own body does not count as seen; None counts every measurement.
+
+    Raises:
+        SensorError: what was expected and found.
+    """
+    for far in (_too_far(scan), _beyond_the_sensor(scan)):
+        if far.size:
+            raise SensorError(
+                "scan: expected ranges in metres (REP-103) up to range_max = "
+                f"{scan.range_max_m:g}, found {np.median(far):g} in the median of {far.size} of "
+                f"{len(scan.ranges_m)} beams; divide by 1000 in the driver if they are "
+                "millimetres, by 100 if they are centimetres"
+            )
+    seen = scan.seen_fraction(robot)
+    if seen >= MIN_SEEN_BEAMS:
+        return
+    beams = len(scan.ranges_m)
+    known = np.count_nonzero(scan.measured | scan.endless)
+    close = np.count_nonzero(scan.too_close)
+    raise SensorError(
+        f"scan: expected at least {MIN_SEEN_BEAMS:.0%} of the beams to see beyond the rover, "
+        f"found {f'{seen:.1%}' if seen else 'none'} in {beams} beams ({beams - known - close} "
+        f"without a range in {scan.range_min_m:g}..{scan.range_max_m:g} m, {close} too close to "
+        f"measure, {known - round(seen * beams)} on the rover itself); is the sensor covered?"
+    )
