@@ -11,7 +11,8 @@ MAKEFLAGS += --no-print-directory
 # pinned packages of .venv still come first. Elsewhere .venv is closed and gets the ROS 2 wheels.
 ROS := /opt/ros/jazzy
 ros_origin := $(if $(wildcard $(ROS)/setup.bash),apt,wheels)
-ready := .venv/ready-ros-$(ros_origin)
+# Of this folder: in a checkout that was moved, the paths within .venv are those of before.
+ready := .venv/ready-ros-$(ros_origin)-$(shell pwd | cksum | cut -d' ' -f1)
 run := $(if $(filter apt,$(ros_origin)),source $(ROS)/setup.bash;) .venv/bin/
 
 # Ahead of the first start, which would otherwise take seconds longer.

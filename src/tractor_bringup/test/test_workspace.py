@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("tractor_bringup", "tractor_calibration", "tractor_inference", "tractor_sim")
+PACKAGES = (
+    "tractor_bringup", "tractor_calibration", "tractor_core", "tractor_inference", "tractor_sim",
+)  # fmt: skip
 
 
 def run(*command, cwd, **environment):
@@ -102,14 +104,32 @@ def set_up(repository, tmp_path):
     return start
 
 
+def ready(copy):
+    """The one file that says that the .venv of a checkout is complete."""
+    (file,) = (copy / ".venv").glob("ready-*")
+    return file
+
+
 @pytest.mark.parametrize("folder", ["rover", "my rover", "it's \u00fc", 'a$b"c', "a#b;c&(d"])
 def test_setup_works_whatever_the_folder_is_called(set_up, folder):
     done, copy = set_up(folder)
     assert (done.returncode, done.stderr) == (0, "")
     packages = (copy / ".venv/site/tractor.pth").read_text().splitlines()
     assert packages == [str(copy / "src" / name) for name in PACKAGES]
-    assert [file.name for file in (copy / ".venv").glob("[ru]*")] == ["ready-ros-wheels"]
+    assert ready(copy).name.startswith("ready-ros-wheels-")
+    assert not (copy / ".venv/unfinished").exists()
     assert set_up(folder)[0].stdout == "setup: .venv is ready\n"
+
+
+def test_setup_of_a_checkout_that_was_moved_starts_anew(set_up, tmp_path):
+    _, copy = set_up("before")
+    (copy / ".venv" / "of before").touch()
+    copy.rename(tmp_path / "after")
+    done, moved = set_up("after")
+    assert (done.returncode, done.stderr) == (0, "")
+    packages = (moved / ".venv/site/tractor.pth").read_text().splitlines()
+    assert packages == [str(moved / "src" / name) for name in PACKAGES]
+    assert not (moved / ".venv" / "of before").exists()
 
 
 def test_setup_refuses_a_path_that_would_be_two(set_up):
@@ -138,7 +158,7 @@ def test_setup_says_what_pip_needs_and_starts_anew(set_up):
 
 def test_setup_that_was_interrupted_while_it_updates_starts_anew(set_up):
     _, copy = set_up()
-    old = copy / ".venv" / "ready-ros-wheels"
+    old = ready(copy)
     os.utime(old, (0, 0))
     assert set_up(PIP="1")[0].returncode != 0
     assert not old.exists()
@@ -147,7 +167,7 @@ def test_setup_that_was_interrupted_while_it_updates_starts_anew(set_up):
 
 def test_setup_keeps_away_from_a_venv_that_is_not_its_own(set_up):
     _, copy = set_up()
-    (copy / ".venv" / "ready-ros-wheels").unlink()
+    ready(copy).unlink()
     done, _ = set_up()
     assert done.returncode != 0
     assert "expected no .venv, or one that make setup made, found another" in done.stderr

@@ -571,3 +571,10 @@ def test_a_folder_that_cannot_be_listed_is_named(run, tmp_path, monkeypatch):
     monkeypatch.setattr(samples.os, "listdir", refuse)
     code, result = run(tmp_path)
     assert code == check.NO_SAMPLES and "expected permission, found none" in result["error"]
+
+
+def test_samples_that_lie_one_folder_below_are_pointed_to(run, tmp_path):
+    (tmp_path / "calibration_data").mkdir()
+    (tmp_path / "calibration_data" / "calib_1.npz").write_bytes(b"")
+    _, result = run(tmp_path)
+    assert f"there are some in {tmp_path}/calibration_data: name that folder" in result["error"]

@@ -240,7 +240,9 @@ def _check(
     if problems:
         return result, FILES, problems
     if not found.files:
-        collect = "drive with ./start_sac_rover.sh to collect some"
+        collect = "drive with ./start_sac_rover.sh to collect some, or see the loop: make demo"
+        if below := sorted({file.parent for file in args.folder.glob("*/*.npz")}):
+            collect = f"there are some in {below[0]}: name that folder"
         return result, NO_SAMPLES, [
             f"No calibration samples found: 0 of {result['found']} files in {args.folder} can be "
             f"used; {quality.FOREIGN_ADVICE if found.foreign else collect}"

@@ -97,3 +97,9 @@ def test_no_more_is_unpacked_than_was_asked_for(kind):
     assert sum(got) <= 1_000_000
     with pytest.raises(ValueError, match="unknown compression"):
         outside.Unpacker("xz", 1)
+
+
+def test_a_fault_in_yaml_is_placed_without_a_name_that_is_none():
+    with pytest.raises(ValueError, match=r"in line 2, column 2") as caught:
+        outside.yaml_value("a: [1,\n]]")
+    assert "unicode string" not in str(caught.value)

@@ -27,6 +27,14 @@ def test_the_file_that_the_system_names_goes_first():
     assert explain(error, "/models").startswith("/a/b.npz -> /c/d: expected room")
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_file_that_could_not_be_made_gives_way_to_its_folder(tmp_path, number):
+    error = OSError(number, os.strerror(number), str(tmp_path / ".tmp8x2"))
+    assert explain(error, "/models").startswith(f"{tmp_path}: expected ")
+    (tmp_path / ".tmp8x2").touch()
+    assert explain(error, "/models").startswith(f"{tmp_path / '.tmp8x2'}: expected ")
+
+
 def test_a_name_within_an_open_folder_goes_with_the_folder():
     error = OSError(errno.EACCES, "Permission denied", "b.npz")
     assert explain(error, "/models").startswith("/models (b.npz): expected permission")

@@ -179,7 +179,9 @@ def yaml_value(text: str, limit: int = MAX_TEXT_BYTES) -> Any:
                 raise ValueError(f"expected at most {MAX_YAML_NODES} values, found more")
         return yaml.load(text, _safe_loader(base))
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        # Whoever read the text names the file.
+        words = str(error).replace('in "<unicode string>", ', "in ").split()
+        raise ValueError(" ".join(words)) from error
     except (OverflowError, RecursionError, AttributeError, LookupError, TypeError) as error:
         # PyYAML's constructors on texts that a tag calls a number, a date or a set.
         raise ValueError(f"a value that does not fit its tag ({error})") from error

@@ -52,6 +52,8 @@ _CAUSES = {
 }  # fmt: skip
 _CAUSES[errno.EILSEQ] = _CAUSES[errno.EINVAL]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What keeps files from being made in a folder.
+_IN_FOLDER = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def explain(error: OSError, place: str | os.PathLike[str]) -> str:
@@ -72,6 +74,9 @@ def explain(error: OSError, place: str | os.PathLike[str]) -> str:
     if where is None:
         inside = f" ({', '.join(named)})" if named and named[0] != str(place) else ""
         where = f"{Path(place)}{inside}"
+    elif len(named) == 1 and error.errno in _IN_FOLDER and not os.path.lexists(where):
+        # What could not be made there, a temporary file as a rule, is nothing to look at.
+        where = os.path.dirname(where)
     reason = error.strerror or os.strerror(error.errno)
     if error.errno not in _CAUSES:
         return f"{where}: {reason}"

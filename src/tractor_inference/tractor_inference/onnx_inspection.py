@@ -125,7 +125,10 @@ def _named(path: Path, function: Callable[[], Any]) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # protobuf, checker and shape inference raise kinds of their own
-        raise ModelError(f"{path}: not a valid ONNX file ({error!s:.500})") from error
+        raise ModelError(
+            f"{path}: not a valid ONNX file ({error!s:.500}): expected an actor as "
+            "torch.onnx.export writes it, whole; copy it again, or export it as docs/export.md says"
+        ) from error
 
 
 def _merge(path: Path, model: Any, folder: ModelFolder) -> dict[str, bytes]:

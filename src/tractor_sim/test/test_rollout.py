@@ -1,6 +1,11 @@
 """The expert and the reference actor in closed loop."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,3 +176,33 @@ def test_the_actor_sees_the_action_that_it_just_took(params_file):
     act()
     act()
     assert seen == [[0.0, 0.0], pytest.approx([0.3, -0.4])]
+
+
+def test_an_interrupt_ends_a_rollout_at_once_and_without_a_traceback(params_file):
+    command = [sys.executable, "-m", "tractor_sim.rollout", "--expert", "--seconds", "600"]
+    process = subprocess.Popen(
+        [*command, "--params", params_file], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    try:
+        end_s = time.monotonic() + 60.0
+        while len(workers.read_text().split()) < 2:
+            assert time.monotonic() < end_s and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert said.endswith("interrupted\n") and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [("a.txt", "ends in .onnx, found a.txt"), ("nowhere/a.onnx", "in a folder that exists")],
+)
+def test_where_an_actor_cannot_be_written_is_said_before_it_is_made(capsys, out, sentence):
+    with pytest.raises(SystemExit) as ended:
+        train.main(["--out", out])
+    assert ended.value.code == 2 and sentence in capsys.readouterr().err

@@ -201,14 +201,27 @@ def _actor(
 def in_processes(
     work: Callable[[Job], Result], jobs: Iterable[Job], processes: int
 ) -> Iterator[Result]:
-    """Yield the results of all jobs in order, worked off by so many fresh processes."""
+    """Yield the results of all jobs in order, worked off by so many fresh processes.
+
+    Whatever ends it ends them too; an interrupt is for the caller alone to hear.
+    """
     import multiprocessing
+    import signal
     from concurrent.futures import ProcessPoolExecutor
 
     # Not fork: the parent may hold threads of torch or onnxruntime.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield from pool.map(work, jobs)
+    silence = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(processes, context, signal.signal, silence) as pool:
+        try:
+            with commands.uninterrupted():  # a worker that is half started would show a traceback
+                results = [pool.submit(work, job) for job in jobs]
+            for result in results:
+                yield result.result()
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,8 +270,12 @@ def judge(
     )
 
 
+@commands.printing
 def main(argv: list[str] | None = None) -> int:
-    """Measure a policy in closed loop; exit status 0 measured, 1 could not, 2 wrong usage."""
+    """Measure a policy in closed loop.
+
+    Exit status: 0 measured, 1 could not be, 2 wrong usage, 130 interrupted.
+    """
     parser = argparse.ArgumentParser(prog="python -m tractor_sim.rollout", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help="actor to measure")
@@ -287,6 +304,9 @@ def main(argv: list[str] | None = None) -> int:
     except TractorError as error:
         print(printable_message(error), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return commands.INTERRUPTED
     if arguments.json:
         print(json.dumps(dataclasses.asdict(verdict)))
     else:

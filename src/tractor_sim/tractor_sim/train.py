@@ -311,6 +311,7 @@ def train(out: Path, params_file: str, seed: int, processes: int) -> int:
             model = None if imitation else str(student)
             tasks = [Collection(first_seed + i, params_file, model) for i in range(worlds)]
             first_seed += worlds
+            log.info("round %d: driving %d worlds, some minutes", round_index, worlds)
             parts += in_processes(collect, tasks, processes)
             frames = Frames.join(parts)
             log.info("round %d: %d frames in all", round_index, len(frames.label))
@@ -393,11 +394,12 @@ again with `python -m tractor_sim.rollout --model {model.name}`, and the expert 
 """
 
 
+@commands.printing
 def main(argv: list[str] | None = None) -> int:
     """Make, judge and describe the reference actor.
 
     Exit status: 0 made and good enough; 1 could not be made; 2 wrong usage; 3 made, but it does not
-    drive well enough: the file at `--out` stays as it was.
+    drive well enough: the file at `--out` stays as it was; 130 interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m tractor_sim.train", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="0 to 99; draws worlds and weights")
@@ -410,12 +412,15 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--seed: expected 0 to 99, found {arguments.seed}")
     if min(arguments.worlds, arguments.processes) < 1:
         parser.error("--worlds and --processes: expected more than 0")
+    if arguments.out.suffix != ".onnx":
+        parser.error(f"--out: expected a name that ends in .onnx, found {arguments.out}")
+    if not arguments.out.absolute().parent.is_dir():
+        parser.error(f"--out: expected a file in a folder that exists, found {arguments.out}")
     commands.set_up_log("%(asctime)s %(message)s")
     out: Path = arguments.out
     candidate = out.with_name(f"{out.stem}.candidate.onnx")
     try:
         params_file = str(commands.params_file(arguments.params))
-        out.parent.mkdir(parents=True, exist_ok=True)
         started_s = time.monotonic()
         frames = train(candidate, params_file, arguments.seed, arguments.processes)
         made_s = time.monotonic() - started_s
@@ -429,6 +434,9 @@ def main(argv: list[str] | None = None) -> int:
         text = explain(error, out.parent) if isinstance(error, OSError) else error
         print(printable_message(text), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return commands.INTERRUPTED
     print(f"actor: {summary(actor)}\nexpert: {summary(expert)}")
     facts = {
         "seed": str(arguments.seed),
