@@ -26,14 +26,14 @@ from tractor_core import contract as contract_module
 from tractor_core import samples
 from tractor_core.paths import default_params_file
 from tractor_inference import rknn_toolkit
-from tractor_sim.rollout import Senses, Setup, in_processes
+from tractor_sim.rollout import CONTROL_HZ, Senses, Setup, in_processes
 from tractor_sim.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "sac_actor_reference.onnx"
 # samples in the folder, of which `convert` holds some out
 SIZES = {"100 samples": 100, "1000 samples": 1000}
-FIRST_WORLD, WORLDS, STEP_S = 700_000, 50, 0.5
+FIRST_WORLD, WORLDS, TICKS_A_FRAME = 700_000, 50, 15
 POLL_S = 0.02
 
 RAW_SCRIPT = """
@@ -54,13 +54,14 @@ def drive(seed: int) -> list[samples.Sample]:
     simulation = Simulation(seed, setup.robot)
     senses = Senses(simulation, setup)
     frames = []
-    for step in range(max(SIZES.values()) // WORLDS):
-        senses.executed(np.array([0.1, 0.2], np.float32))
+    for tick in range(max(SIZES.values()) // WORLDS * TICKS_A_FRAME):
         senses.tick()
-        seen = senses.observe()
-        stamp_ns = seed * 10**12 + step * round(STEP_S * 1e9) + 1
-        frames.append(samples.Sample(np.ascontiguousarray(seen.bev), seen.proprio, stamp_ns))
-        simulation.step(0.05, 0.6, STEP_S)
+        if tick % TICKS_A_FRAME == 0:
+            seen = senses.observe()
+            stamp_ns = seed * 10**12 + seen.stamp_ns + 1
+            frames.append(samples.Sample(np.ascontiguousarray(seen.bev), seen.proprio, stamp_ns))
+        senses.executed(np.array([0.1, 0.2], np.float32))
+        simulation.step(0.05, 0.6, 1.0 / CONTROL_HZ)
     return frames
 
 
