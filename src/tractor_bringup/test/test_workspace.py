@@ -226,7 +226,7 @@ def test_colcon_build_installs_commands_launch_files_and_parameters(repository, 
     commands = {
         path.name
         for package in PACKAGES
-        for path in (copy / "install" / package / "lib" / package).iterdir()
+        for path in (copy / "install" / package / "lib" / package).glob("*")
         if os.access(path, os.X_OK)
     }
     assert commands >= {
