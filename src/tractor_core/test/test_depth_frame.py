@@ -28,14 +28,12 @@ def take():
         )  # fmt: skip
         k = [425.0, 0, 424, 0, 425, 50, 0, 0, 1]
         fusion.take_camera_info(SimpleNamespace(height=SHAPE[0], width=SHAPE[1], k=k))
-        depth = fusion.depth_image(
+        return fusion.depth_image(
             SimpleNamespace(
                 height=SHAPE[0], width=SHAPE[1], encoding=encoding, is_bigendian=0,
                 step=SHAPE[1] * pixels.itemsize, data=pixels.tobytes(),
             )
         )  # fmt: skip
-        fusion.ensure_known(depth)
-        return depth
 
     return depth_image
 

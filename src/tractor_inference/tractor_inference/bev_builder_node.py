@@ -20,7 +20,6 @@ from tractor_core.bev.fusion import Fusion
 from tractor_core.bev.parameters import BuilderParameters
 from tractor_core.errors import SensorError
 from tractor_core.robot import Robot
-from tractor_core.sensors import DepthImage
 
 from .node_usage import usage
 from .ros_node import (
@@ -104,7 +103,7 @@ class BevBuilderNode(ManagedNode):
         if not self.active:
             return
         started_s = time.perf_counter()
-        depth = self.receive("depth", self._to_depth, message, mounting="camera_pose")
+        depth = self.receive("depth", self._fusion.depth_image, message, mounting="camera_pose")
         if depth is None:
             return
         stale = self.monitors["scan"].problem(steady_s())
@@ -125,11 +124,6 @@ class BevBuilderNode(ManagedNode):
         if self._footprint_view.get_subscription_count():
             self._footprint.header.stamp = stamp
             self._footprint_view.publish(self._footprint)
-
-    def _to_depth(self, message: Image) -> DepthImage:
-        depth = self._fusion.depth_image(message)
-        self._fusion.ensure_known(depth)
-        return depth
 
     def _publish_view(self, view: Any, channel: NDArray[np.float32]) -> None:
         message = OccupancyGrid()

@@ -122,7 +122,8 @@ class Fusion:
         """Return a sensor_msgs/Image as a depth image with the intrinsics of the camera.
 
         Raises:
-            SensorError: it cannot be read, or has another size than camera_info says.
+            SensorError: it cannot be read, has another size than camera_info says, or is not
+                known, see `ensure_known`.
         """
         pixels = messages.depth_from_message(message)
         if self._camera is None:
@@ -133,7 +134,9 @@ class Fusion:
                 f"depth: expected the size of camera_info {size[::-1]}, "
                 f"found {pixels.shape[::-1]} (width, height)"
             )
-        return DepthImage(pixels, intrinsics)
+        depth = DepthImage(pixels, intrinsics)
+        self.ensure_known(depth)
+        return depth
 
     def ensure_known(self, depth: DepthImage) -> None:
         """Refuse a depth image in another unit, or with too few pixels of which the depth is known.
