@@ -678,7 +678,7 @@ def test_a_scan_is_carried_to_the_time_of_the_image(
         lambda: drawn() is not None and abs(drawn() + turned_rad) < 0.025,
         every=lambda: publish_turning(sensors),
     )
-    said = "its stamp is not the first beam's" in builder.output()
+    said = "[bev_builder]: scan: its stamp is not the first beam's" in builder.output()
     assert said == (sweep_s == 0.3)
 
 

@@ -39,6 +39,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
 
+import tractor_core
 from tractor_core import contract as contract_module
 from tractor_core import parameters
 from tractor_core import robot as robot_module
@@ -184,11 +185,12 @@ class SuiteNode:
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = Node.create_publisher(self, DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=STEADY)
-        package_log = logging.getLogger(__package__)
-        # One for the process: with two nodes in it each record would come twice.
-        if not any(isinstance(handler, _RosLogHandler) for handler in package_log.handlers):
-            package_log.addHandler(_RosLogHandler(self))
-        package_log.setLevel(logging.INFO)
+        for package in (__package__, tractor_core.__name__):
+            package_log = logging.getLogger(package)
+            # One for the process: with two nodes in it each record would come twice.
+            if not any(isinstance(handler, _RosLogHandler) for handler in package_log.handlers):
+                package_log.addHandler(_RosLogHandler(self))
+            package_log.setLevel(logging.INFO)
         return self.parameters
 
     def _on_set_parameters(self: Any, changes: list[Any]) -> SetParametersResult:
