@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from tractor_core.errors import ModelError
-from tractor_inference import sac_actor_node
+from tractor_inference import model_slot, sac_actor_node
 from tractor_inference.backends.fake import FakeBackend
 
 FIRST = 40
@@ -41,5 +41,5 @@ def open_backend(kind, model, contract, core_mask):
 
 
 if __name__ == "__main__":
-    sac_actor_node.open_backend = open_backend
+    model_slot.open_backend = open_backend
     sys.exit(sac_actor_node.main())

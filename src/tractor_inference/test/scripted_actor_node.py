@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from tractor_core.errors import ContractError
-from tractor_inference import sac_actor_node
+from tractor_inference import model_slot, sac_actor_node
 from tractor_inference.backends.fake import FakeBackend
 
 FIRST = 10
@@ -69,6 +69,6 @@ def open_backend(kind, model, contract, core_mask):
 
 
 if __name__ == "__main__":
-    sac_actor_node.open_backend = open_backend
-    sac_actor_node.OPEN_LIMIT_S = OPEN_LIMIT_S
+    model_slot.open_backend = open_backend
+    model_slot.OPEN_LIMIT_S = OPEN_LIMIT_S
     sys.exit(sac_actor_node.main())

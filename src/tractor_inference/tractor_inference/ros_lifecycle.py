@@ -18,7 +18,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
-from .ros_background import answer_of, in_background
+from .background import in_background
+from .ros_background import answer_of
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 # What cannot be configured or activated is tried again with delays that double up to the second.

@@ -8,37 +8,37 @@ with exit code 70, for a supervisor to start it anew.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
-from tractor_core import messages, outside
+from tractor_core import messages
 from tractor_core.drift import DriftWatch
-from tractor_core.errors import ContractError, ModelError, TractorError
+from tractor_core.errors import ModelError, TractorError
 from tractor_core.kinematics import STOP, Velocity
 from tractor_core.observation import Observation, Proprioception
 from tractor_core.samples import Sample
 from tractor_core.text import printable_message
 
-from . import model_file
+from . import model_slot
 from .actor_parameters import ActorParameters
-from .backends import open_backend
+from .background import in_background
+from .hung import HungNote
+from .model_slot import ModelSlot
 from .node_usage import usage
 from .policy import Decision, Policy
-from .ros_background import answer_of, in_background
-from .ros_lifecycle import MAX_RETRY_DELAY_S, RETRY_DELAY_S
+from .ros_background import answer_of
 from .ros_node import (
     COMMAND_QOS,
     DELIVERY_LIMIT,
@@ -57,24 +57,13 @@ from .sampler import (
     sample_folder,
 )
 from .standstill import Standstill
-from .trial import TRIAL_FRAMES, ModelWatch, Trial
-
-T = TypeVar("T")
 
 NOT_ACTIVE = "not active"
-FAILURES_BEFORE_REOPEN = 3
 # Two minutes at 25 Hz.
 LATENCIES_KEPT = 3000
-# Opening takes seconds where the toolkit's simulator is built; longer is a driver that hangs.
-OPEN_LIMIT_S = 120.0
 # A model is taken after one to two of these: what is still being written is not.
 WATCH_PERIOD_S = 1.0
 EXIT_HUNG = 70
-# In the rover's own folder beside the samples: the digest of a model that hung on trial, for the
-# next start.
-HUNG_FILE = "hung_on_trial.txt"
-MAX_HUNG_BYTES = 1000
-NOTE_LIMIT_S = 1.0
 
 
 class SacActorNode(ManagedNode):
@@ -87,19 +76,10 @@ class SacActorNode(ManagedNode):
     def __init__(self, direct: bool = False) -> None:
         super().__init__("sac_actor", ActorParameters, inputs=("bev", "scan", "odom"))
         self._direct = direct
-        self._policy: Policy | None = None
-        # Of the policy, while it is on trial; both are replaced under both locks.
-        self._trial: Trial | None = None
-        # While its policy is asked: what hangs then is not the one before.
-        self._answering: Trial | None = None
-        self._model_watch = ModelWatch()
+        own: ActorParameters = self.parameters
+        log, folder = self.get_logger(), rover_folder(own.calibration_dir, self.get_namespace())
+        self._slot = ModelSlot(self.contract, self.robot, own, HungNote(folder, log), log)
         self._unwatched = threading.Event()
-        # Digests; only ~/reload_model takes them again.
-        self._rolled_back: set[str] = set()
-        # The real file of each digest that was opened.
-        self._files: dict[str, Path] = {}
-        # Why the last model that was to take over does not drive.
-        self._refusal: str | None = None
         self._sampler: Sampler | None = None
         self._latest: tuple[Sample, float] | None = None
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -111,17 +91,10 @@ class SacActorNode(ManagedNode):
         self._clipped: Counter[str] = Counter()
         self._stop_reason: str | None = NOT_ACTIVE
         self._inferring_since_s: float | None = None
-        self._failures = 0
-        self._reopen_delay_s = RETRY_DELAY_S
-        self._reopen_after_s = 0.0
-        # Held while inferring, so that a model is never closed under a running inference.
-        self._policy_lock = threading.Lock()
         # Held while publishing: a command and the watchdog's zero never overtake each other.
         self._publish_lock = threading.Lock()
-        # One model is opened at a time.
-        self._opening = threading.Lock()
         self.serve(Trigger, "calibration/snapshot", self._service(self._snapshot))
-        self.serve(Trigger, "~/reload_model", self._service(self._start_reload))
+        self.serve(Trigger, "~/reload_model", self._service(self._slot.reload))
         self._watchdog: threading.Thread | None = None
         self._halting = threading.Event()
 
@@ -129,22 +102,12 @@ class SacActorNode(ManagedNode):
 
     def prepare(self) -> Policy:
         """Open and warm up the model."""
-        if hung := self._hung_digest():
-            self._rolled_back.add(hung)
-        policy = self._wait_for(in_background(self._open_policy), OPEN_LIMIT_S)
-        try:
-            self._require_not_rolled_back(policy)
-        except ModelError:
-            policy.backend.close()
-            raise
-        return policy
+        return self._wait_for(in_background(self._slot.open_first))
 
     def set_up(self, policy: Policy) -> None:
         """Start the sampler, create the interfaces."""
         own: ActorParameters = self.parameters
-        with self._policy_lock, self._publish_lock:
-            self._replace(policy)
-        self._say_driving(policy)
+        self._slot.install(policy)
         folder = sample_folder(own.calibration_dir, self.get_namespace())
         sampling = dataclasses.replace(own, calibration_dir=str(folder))
         self._sampler = Sampler(sampling, self.contract)
@@ -166,9 +129,7 @@ class SacActorNode(ManagedNode):
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
-        with self._policy_lock, self._publish_lock:
-            retired = self._replace(None)
-        _close(retired)
+        self._slot.empty()
 
     def on_parameters(self, updated: ActorParameters) -> None:
         """Sample as the changed parameters say from the next frame on."""
@@ -198,34 +159,17 @@ class SacActorNode(ManagedNode):
         self._publisher.wait_for_all_acked(DELIVERY_LIMIT)
         super().halt()
 
-    def _wait_for(self, work: Future[Policy], limit_s: float) -> Policy:
+    def _wait_for(self, work: Future[Policy]) -> Policy:
         """Wait in steps, so that signals are heard; a driver that hangs ends the process."""
-        end_s = steady_s() + limit_s
+        end_s = steady_s() + model_slot.OPEN_LIMIT_S
         while not work.done():
             if ENDING.wait(0.01):
                 raise ModelError("interrupted while the model was being opened")
             if steady_s() > end_s:
+                limit_s = model_slot.OPEN_LIMIT_S
                 self.get_logger().fatal(f"the model was not open within {limit_s:g} s; ending")
                 os._exit(EXIT_HUNG)
         return work.result()
-
-    def _open_policy(self, path: Path | None = None) -> Policy:
-        """Open and prove a model, by default the one that the parameter's path leads to."""
-        own: ActorParameters = self.parameters
-        if path is None:
-            path = Path(own.model)
-            # Before it is read: what changes meanwhile is seen later.
-            self._model_watch.opening(model_file.stamp(path))
-        file = model_file.real_path(path)
-        backend = open_backend(own.backend, path, self.contract, own.npu_core_mask)
-        policy = Policy(self.contract, self.robot, backend)
-        try:
-            policy.warm_up()
-        except BaseException:
-            backend.close()
-            raise
-        self._files[backend.digest] = file
-        return policy
 
     # Inputs
 
@@ -266,16 +210,13 @@ class SacActorNode(ManagedNode):
             return
         started_s = steady_s()
         observation = self._proprio.observe(bev, messages.stamp_ns(stamp))
-        decision, trial = self._infer(observation)
+        decision = self._infer(observation)
         if decision is None:
             return
         took_s = steady_s() - started_s
         driven = self._drive(decision, stamp)
-        policy = self._policy
-        if policy is not None:
-            policy.backend.tidy()
-        if trial is not None:
-            self._judge(trial, observation, decision, took_s)
+        self._slot.tidy()
+        self._judge(observation, decision, took_s)
         if not driven:
             return
         age_ns = self.get_clock().now().nanoseconds - observation.stamp_ns
@@ -289,7 +230,7 @@ class SacActorNode(ManagedNode):
 
     def _watch_drift(self, sample: Sample) -> bool:
         """Return whether the frame lies outside of what the model was calibrated with."""
-        policy = self._policy
+        policy = self._slot.policy
         if policy is None:
             return False
         if policy is not self._drift_of:
@@ -301,38 +242,30 @@ class SacActorNode(ManagedNode):
     def _to_bev(self, message: Image) -> np.ndarray:
         return messages.bev_from_message(message, self.contract)
 
-    def _infer(self, observation: Observation) -> tuple[Decision | None, Trial | None]:
-        """Return the decision and the trial it counts for, or stop at once.
-
-        A failure rolls a model on trial back; failures in a row open the model anew.
-        """
-        trial: Trial | None = None
+    def _infer(self, observation: Observation) -> Decision | None:
+        """Return the decision, or stop at once."""
         self._inferring_since_s = steady_s()
         try:
-            with self._policy_lock:
-                if self._policy is None:
-                    return None, None
-                trial = self._answering = self._trial
-                decision = self._policy.step(observation)
+            return self._slot.infer(observation)
         except Exception as error:  # a vendor library may raise anything; the rover must stop
             self._stop(f"inference failed: {error}")
-            if isinstance(error, ContractError):
-                return None, None  # the observation was at fault, not the model
-            if trial is not None:
-                self._end_trial(trial, str(error))
-            else:
-                self._failures += 1
-                self._reopen_when_due()
-            return None, None
+            self._slot.failed(error, steady_s())
+            return None
         finally:
-            self._inferring_since_s = self._answering = None
-        self._failures = 0
-        return decision, trial
+            self._inferring_since_s = None
+
+    def _judge(self, observation: Observation, decision: Decision, took_s: float) -> None:
+        """Let a model on trial be judged, which may ask the one before."""
+        self._inferring_since_s = steady_s()
+        try:
+            self._slot.judge(observation, decision, took_s)
+        finally:
+            self._inferring_since_s = None
 
     def _drive(self, decision: Decision, stamp: Any) -> bool:
         """Publish a decision unless a reason to stop came up while it was made."""
         with self._publish_lock:
-            if self._problem(steady_s()) is not None or self._policy is None:
+            if self._problem(steady_s()) is not None or self._slot.policy is None:
                 return False
             self._proprio.executed(decision.action)
             self._publish(decision.velocity, stamp)
@@ -340,51 +273,6 @@ class SacActorNode(ManagedNode):
                 self.get_logger().info("driving")
             self._stop_reason = None
             return True
-
-    # A new model's trial
-
-    def _replace(self, policy: Policy | None, before: Policy | None = None) -> set[Policy]:
-        """Let a policy drive, on trial if there is one before; needs both locks.
-
-        Returns:
-            Those that are not needed any more and are to be closed.
-        """
-        held = {self._policy, self._trial.before if self._trial is not None else None}
-        budget_s = self.parameters.inference_budget_s
-        self._trial = Trial(policy, before, budget_s) if policy and before else None
-        self._policy = policy
-        return {old for old in held - {policy, before} if old is not None}
-
-    def _judge(
-        self, trial: Trial, observation: Observation, decision: Decision, took_s: float
-    ) -> None:
-        """Roll a new model back when it misbehaves; close the one before when it does not."""
-        self._inferring_since_s = steady_s()
-        try:
-            with self._policy_lock:
-                if self._trial is not trial:
-                    return
-                refusal = trial.answered(observation, decision, took_s)
-        finally:
-            self._inferring_since_s = None
-        if refusal is not None or trial.passed:
-            self._end_trial(trial, refusal)
-
-    def _end_trial(self, trial: Trial, refusal: str | None) -> None:
-        """Close the model before, or roll back to it where the new one is refused; say so."""
-        with self._policy_lock, self._publish_lock:
-            if self._trial is not trial:
-                return
-            retired = self._replace(trial.policy if refusal is None else trial.before)
-            if refusal is not None:
-                refused, kept = trial.policy.backend.digest, trial.before.backend.digest
-                self._failures = 0
-                self._rolled_back.add(refused)
-                self._refusal = f"rolled back: sha256 {refused} to {kept}: {refusal}"
-                self.get_logger().error(f"the new model is {self._refusal}")
-        if refusal is None:
-            self.get_logger().info(f"the new model passed its trial of {TRIAL_FRAMES} frames")
-        _close_in_background(retired)
 
     # Stopping
 
@@ -410,9 +298,7 @@ class SacActorNode(ManagedNode):
             since_s = self._inferring_since_s
             if since_s is not None and now_s - since_s > self.parameters.inference_exit_s:
                 self.get_logger().fatal(f"{problem}; ending so that a supervisor starts it anew")
-                trial = self._answering
-                if trial is not None:
-                    self._note_hung(trial.policy.backend.digest)
+                self._slot.note_hung()
                 os._exit(EXIT_HUNG)
 
     def _stop(self, reason: str) -> None:
@@ -427,45 +313,7 @@ class SacActorNode(ManagedNode):
         stamped = self.parameters.enable_stamped_cmd_vel
         self._publisher.publish(command_message(velocity, stamped, stamp))
 
-    def _hung_file(self) -> Path:
-        return rover_folder(self.parameters.calibration_dir, self.get_namespace()) / HUNG_FILE
-
-    def _hung_digest(self) -> str:
-        """Return the digest of a model that hung before; empty when none did, as a rule."""
-        try:
-            return outside.read_text(self._hung_file(), MAX_HUNG_BYTES).strip()
-        except FileNotFoundError:
-            return ""
-        except (OSError, ValueError) as error:
-            self.get_logger().warning(
-                f"{self._hung_file()}: cannot be read ({error}), so it is not known whether a "
-                "model hung here before; remove it"
-            )
-            return ""
-
-    def _note_hung(self, digest: str) -> None:
-        """Let the next start refuse a model; a disk that hangs is not waited for."""
-
-        def note() -> None:
-            file = self._hung_file()
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"{digest}\n")
-
-        noted = in_background(note)
-        wait([noted], NOTE_LIMIT_S)
-        problem = noted.exception() if noted.done() else "its disk does not answer"
-        if problem:
-            self.get_logger().error(
-                f"{self._hung_file()}: cannot be written ({problem}): the next start takes the "
-                "model that hung once more; let another one drive"
-            )
-
-    def _forget_hung(self, digest: str) -> None:
-        if self._hung_digest() == digest:
-            with contextlib.suppress(OSError):  # the next start refuses it once more
-                self._hung_file().unlink()
-
-    # Services and reopening
+    # Services
 
     def _service(self, start: Callable[[], Future[Any]]) -> Callable:
         """Make a Trigger callback that waits without blocking the control path."""
@@ -495,154 +343,17 @@ class SacActorNode(ManagedNode):
             )
         return self._sampler.save(sample)
 
-    def _start_reload(self) -> Future[str]:
-        return self._in_turn(self._reload)
-
-    def _in_turn(self, work: Callable[[], T]) -> Future[T]:
-        """Start work that opens a model.
-
-        Raises:
-            ModelError: another is being opened.
-        """
-        if not self._opening.acquire(blocking=False):
-            raise ModelError("busy: a model is being opened, try again")
-
-        def run_it() -> T:
-            try:
-                return work()
-            finally:
-                self._opening.release()
-
-        return in_background(run_it)
-
-    @contextlib.contextmanager
-    def _opened(self, path: Path | None = None) -> Iterator[tuple[Policy, set[Policy]]]:
-        """Open a model in time, then hold both locks; yields it and the set of those to close.
-
-        What is yielded is closed unless it is taken out of the set.
-
-        Raises:
-            ModelError: it cannot be opened, or not in time: what comes late is closed; or the node
-                was cleaned up meanwhile.
-        """
-        configured = self._sampler
-        work = in_background(lambda: self._open_policy(path))
-        wait([work], OPEN_LIMIT_S)
-        if not work.done():
-            work.add_done_callback(_close_late)
-            raise ModelError(
-                f"expected the model open within {OPEN_LIMIT_S:g} s, found it still being opened; "
-                "the runtime hangs: restart the actor, and the board if it hangs again"
-            )
-        retired = {work.result()}
-        try:
-            with self._policy_lock, self._publish_lock:
-                if configured is None or self._sampler is not configured:
-                    raise ModelError("the node was cleaned up while the model was being opened")
-                yield work.result(), retired
-        finally:
-            _close_in_background(retired)
-
-    def _reload(self, watched: bool = False) -> str:
-        """Open the model beside the running one, then swap the reference; a trial begins.
-
-        Args:
-            watched: not asked for: a model that drives already or was rolled back is left out.
-        """
-        try:
-            with self._opened() as (fresh, retired):
-                digest = fresh.backend.digest
-                if watched:
-                    self._require_not_rolled_back(fresh)
-                drives = self._policy is not None and digest == self._policy.backend.digest
-                self._refusal = None
-                if not (watched and drives):
-                    self._rolled_back.discard(digest)
-                    self._failures = 0
-                    before = self._trial.before if self._trial is not None else self._policy
-                    retired |= self._replace(fresh, before)
-                    retired.remove(fresh)
-                answer = self._say_driving(fresh)
-            if not watched:
-                self._forget_hung(digest)
-            return answer
-        except Exception as error:
-            self._refusal = f"not taken: {error}"
-            self.get_logger().error(f"the new model is {self._refusal}")
-            raise
-
-    def _require_not_rolled_back(self, policy: Policy) -> None:
-        digest = policy.backend.digest
-        if digest and digest in self._rolled_back:
-            raise ModelError(
-                f"sha256 {digest} was rolled back before, or hung on trial: let the model before "
-                "drive (models rollback); ~/reload_model then takes this one, on trial again"
-            )
-
-    def _say_driving(self, policy: Policy) -> str:
-        backend = policy.backend
-        text = f"driving with {backend.name}: {self.parameters.model}"
-        if backend.digest:
-            text += f", sha256 {backend.digest}"
-        self.get_logger().info(text)
-        return text
-
     def _watch_model(self, unwatched: threading.Event) -> None:
-        """Reload when the model's path leads to something new, until the node is cleaned up."""
-        path = Path(self.parameters.model)
+        """Look for a new model until the node is cleaned up."""
         while not unwatched.wait(WATCH_PERIOD_S):
-            if self._model_watch.changed(model_file.stamp(path)):
-                # When it is busy the next look says the same.
-                with contextlib.suppress(ModelError):
-                    self._in_turn(lambda: self._reload(watched=True))
-
-    def _reopen_when_due(self) -> None:
-        """Open the model anew after failures in a row, in the background, with growing delays."""
-        now_s = steady_s()
-        if self._failures < FAILURES_BEFORE_REOPEN or now_s < self._reopen_after_s:
-            return
-        with contextlib.suppress(ModelError):
-            self._in_turn(self._reopen)
-            self._reopen_after_s = now_s + self._reopen_delay_s
-            self._reopen_delay_s = min(2.0 * self._reopen_delay_s, MAX_RETRY_DELAY_S)
-
-    def _reopen(self) -> None:
-        """Open the model that drives, from the file that it came from, and no other."""
-        failing = self._policy
-        if failing is None:
-            return
-        self.get_logger().error(f"{self._failures} failures in a row, opening the model anew")
-        digest = failing.backend.digest
-        try:
-            file = self._files[digest]
-            with self._opened(file) as (fresh, retired):
-                if fresh.backend.digest != digest:
-                    raise ModelError(
-                        f"{file}: expected sha256 {digest}, which drove, found "
-                        f"{fresh.backend.digest}; ~/reload_model takes it, on trial"
-                    )
-                if self._policy is failing:
-                    self._failures = 0
-                    retired |= self._replace(fresh)
-                    retired.remove(fresh)
-        except Exception as error:  # whatever a vendor raises; it is tried again
-            self.get_logger().error(f"cannot open the model anew: {error}")
+            self._slot.look()
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:
         """Return the stop reason, model, rates, ages, latency and samples."""
         values: dict[str, Any] = {"contract": self.contract.digest, "model": self.parameters.model}
-        policy, sampler = self._policy, self._sampler
-        if policy is not None:
-            values["backend"] = policy.backend.name
-            if policy.backend.chosen_because:
-                values["backend auto"] = policy.backend.chosen_because
-            values["model sha256"] = policy.backend.digest
-            trial = self._trial
-            if trial is not None:
-                values["model trial"] = f"{trial.frames} of {TRIAL_FRAMES} frames"
-            values |= {f"clipped {name}": n for name, n in self._clipped.items()}
-        if self._refusal is not None:
-            values["model refused"] = self._refusal
+        sampler = self._sampler
+        values |= self._slot.describe()
+        values |= {f"clipped {name}": n for name, n in self._clipped.items()}
         values |= self.describe_inputs()
         if sampler is not None:
             values |= {"samples kept": sampler.kept, "samples dropped": sampler.dropped}
@@ -660,20 +371,6 @@ class SacActorNode(ManagedNode):
             p50, p99 = np.percentile(list(self._latencies_ms), [50, 99])
             values |= {"latency p50 ms": f"{p50:.2f}", "latency p99 ms": f"{p99:.2f}"}
         return self.failure or self._stop_reason, values
-
-
-def _close(policies: Iterable[Policy]) -> None:
-    for policy in policies:
-        policy.backend.close()
-
-
-def _close_in_background(policies: Iterable[Policy]) -> None:
-    in_background(lambda: _close(policies))
-
-
-def _close_late(work: Future[Policy]) -> None:
-    if work.exception() is None:
-        _close([work.result()])
 
 
 def main() -> None:
