@@ -843,7 +843,7 @@ def test_harvested_and_live_samples_agree(
     ros_graph.start(
         "tractor_inference.drive_node", node="sac_actor", backend="onnx", model=str(actor_onnx),
         calibration_dir=str(live), sample_probability=1.0, sample_keep=1000,
-        sample_retention="first",
+        sample_retention="reservoir",
     )  # fmt: skip
     recorded = []
     node = ros_graph.node

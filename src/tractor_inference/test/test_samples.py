@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tractor_core import contract as contract_module
-from tractor_core import samples
-from tractor_core.errors import SampleError, TractorError
+from tractor_core import parameters, samples
+from tractor_core.errors import ParameterError, SampleError, TractorError
 from tractor_core.paths import default_params_file
 from tractor_core.samples import Sample
 from tractor_inference import sampler as sampler_module
@@ -238,12 +238,9 @@ def distances(folder):
     return sorted(float(samples.read(f, CONTRACT).proprio[0]) for f in samples.list_files(folder))
 
 
-def test_first_stops_when_the_folder_holds_enough_also_after_a_restart(tmp_path):
-    for _ in range(2):
-        keeper = sampler(tmp_path, sample_probability=1.0, sample_keep=5, sample_retention="first")
-        drawn_from(keeper, [frame() for _ in range(6)])
-        keeper.close()
-        assert len(samples.list_files(tmp_path)) == 5
+def test_keeping_the_first_is_refused_with_what_to_use():
+    with pytest.raises(ParameterError, match=r"one of \['coverage', 'reservoir'\], found 'first'"):
+        parameters.from_values(SamplerParameters, {"sample_retention": "first"})
 
 
 def test_coverage_keeps_what_is_least_alike_however_late_it_comes(tmp_path):
@@ -406,7 +403,7 @@ def test_files_that_are_moved_away_make_room(tmp_path, monkeypatch):
     assert len(samples.list_files(tmp_path / "full")) == 1
 
 
-@pytest.mark.parametrize("retention", ["coverage", "reservoir", "first"])
+@pytest.mark.parametrize("retention", ["coverage", "reservoir"])
 def test_how_much_is_kept_can_be_changed_and_nothing_is_removed_for_it(tmp_path, retention):
     keeper = sampler(tmp_path, sample_probability=1.0, sample_keep=4, sample_retention=retention)
     frames = [at(distance) for distance in np.linspace(0.1, 3.9, 40)]

@@ -30,7 +30,7 @@ WANTED_FACTOR = 5.0
 CLOSE_LIMIT_S = 2.0
 # A region with fewer samples is named to the operator.
 ENOUGH_IN_REGION = 3
-RETENTIONS = ("coverage", "reservoir", "first")
+RETENTIONS = ("coverage", "reservoir")
 DEFAULT_FOLDER = "calibration_data"
 
 
@@ -70,7 +70,7 @@ class SamplerParameters:
         100, minimum=0, maximum=1_000_000, live=True,
     )  # fmt: skip
     sample_retention: str = param(
-        "Which candidates stay: those least alike, a uniform choice, or the first.",
+        "Which candidates stay: the most diverse ones, or a uniform choice.",
         RETENTIONS[0], choices=RETENTIONS,
     )  # fmt: skip
     seed: int = param("Seed of the random choice.", 0, minimum=0)
@@ -82,26 +82,6 @@ class _Kept:
 
     path: Path
     regions: tuple[str, ...]
-
-
-class _First:
-    """Takes candidates until there are enough, in this session and before."""
-
-    def __init__(self, keep: int) -> None:
-        self.keep = keep
-        self._keys: set[int] = set()
-
-    def fix(self, key: int, sample: Sample) -> None:
-        self._keys.add(key)
-
-    def offer(self, key: int, sample: Sample) -> tuple[bool, int | None]:
-        if len(self._keys) >= self.keep:
-            return False, None
-        self._keys.add(key)
-        return True, None
-
-    def remove(self, key: int) -> None:
-        self._keys.discard(key)
 
 
 class _Reservoir:
@@ -182,10 +162,8 @@ class Sampler:
         self._contract = contract
         self._random = random.Random(parameters.seed)
         keep, kind = parameters.sample_keep, parameters.sample_retention
-        self._retention: _First | _Reservoir | _Coverage
-        if kind == "first":
-            self._retention = _First(keep)
-        elif kind == "reservoir":
+        self._retention: _Reservoir | _Coverage
+        if kind == "reservoir":
             self._retention = _Reservoir(keep, random.Random(parameters.seed + 1))
         else:
             self._retention = _Coverage(keep, contract)
