@@ -263,7 +263,7 @@ def _harvest_bag(
     result |= _read(bag, topics, drive, lambda sample: kept.offer(sample, bag.name))
     if not result["usable_frames"]:
         result["error"] = "no depth frame with all it needs"
-        if any("old" in why or "ahead" in why for why in result["refused"]):
+        if drive.untimely:
             result["error"] += (
                 "; stamps that differ from the time of recording by far may be those of a "
                 "simulation: try --use-sim-time"

@@ -109,6 +109,11 @@ class RecordedDrive:
         self.frames = 0
         self.refused: Counter[str] = Counter()
 
+    @property
+    def untimely(self) -> int:
+        """How often a message was refused because its stamp and the clock disagree."""
+        return self._observer.untimely
+
     def take(self, role: str, message: Any, clock_ns: int, now_s: float) -> Sample | None:
         """Take a message; a depth image gives the frame that the actor would have acted on.
 

@@ -27,6 +27,10 @@ class InputMonitor:
 
     Args:
         required: False when the rover may drive without this input.
+
+    Attributes:
+        received, rejected: messages that could be used, and that could not.
+        untimely: those of the latter whose stamps and the ROS clock disagree.
     """
 
     def __init__(self, name: str, max_age_s: float, required: bool = True) -> None:
@@ -35,6 +39,7 @@ class InputMonitor:
         self.required = required
         self.received = 0
         self.rejected = 0
+        self.untimely = 0
         self.last_rejection = ""
         self._reasons: dict[str, int] = {}
         self._frame_id: str | None = None
@@ -62,6 +67,7 @@ class InputMonitor:
         """
         age_s = (clock_ns - stamp_ns) * 1e-9
         behind = self.fresh(now_s) and stamp_ns < self._stamp_ns
+        self.untimely += not -MAX_FUTURE_S <= age_s <= self.max_age_s
         if age_s < -MAX_FUTURE_S:
             self.reject(
                 f"{self.name}: expected a stamp at most {MAX_FUTURE_S} s ahead, "

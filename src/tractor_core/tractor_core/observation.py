@@ -118,6 +118,12 @@ class Observer:
         self.executed = self._proprio.executed
         self.stop = self._proprio.stop
 
+    @property
+    def untimely(self) -> int:
+        """How often a message was refused because its stamp and the clock disagree."""
+        monitors = (*self.grid_inputs.values(), *self.actor_inputs.values())
+        return sum(monitor.untimely for monitor in monitors)
+
     def reject(self, name: str, reason: str) -> None:
         """Note that a message of an input could not be used."""
         for inputs in (self.grid_inputs, self.actor_inputs):

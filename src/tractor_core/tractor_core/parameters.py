@@ -108,6 +108,7 @@ def from_values(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     problems: list[str] = []
     known = fields_of(cls)
     found: dict[str, Any] = {}
+    missing = {name for name, (f, _) in known.items() if f.default is dataclasses.MISSING}
     for full_name, value in values.items():
         name = full_name[len(prefix) :] if full_name.startswith(prefix) else "."
         if "." in name:
@@ -116,6 +117,7 @@ def from_values(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
             problems.append(f"{full_name}: unknown parameter, expected one of {sorted(known)}")
             continue
         field, kind = known[name]
+        missing.discard(name)
         try:
             converted = _convert(value, kind)
         except TypeError:
@@ -124,8 +126,7 @@ def from_values(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         found[name] = converted
         problems += _value_problems(full_name, converted, field.metadata)
     for name, (field, _) in known.items():
-        mentioned = any(p.startswith(f"{prefix}{name}:") for p in problems)
-        if field.default is dataclasses.MISSING and name not in found and not mentioned:
+        if name in missing:
             problems.append(f"{prefix}{name}: missing ({field.metadata['doc']})")
     heading = f"{cls.__name__} parameters are not usable:"
     raise_all(ParameterError, heading, problems)
