@@ -758,8 +758,10 @@ def test_a_file_with_nothing_in_it_is_named_and_the_other_drives_are_harvested(
 
 
 def test_no_recording_says_what_was_looked_for(run, bag, tmp_path, out):
+    (tmp_path / "loop").symlink_to("loop")
     for path, text in (
         (tmp_path / "nothing", "found nothing there"),
+        (tmp_path / "loop", "found nothing there"),
         (bag.parent, f"found bags inside it, name them: {bag.name}"),
         (bag / "metadata.yaml", "found a file of another kind"),
     ):

@@ -335,3 +335,9 @@ def test_help_is_instant_and_documents_the_exit_codes(versioned):
         [*base, "rollback", "--models-dir", versioned], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout.split()[1]) == (0, OTHER)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "b/" * 3000])
+def test_a_folder_that_cannot_be_looked_at_is_none(tmp_path, caplog, name):
+    assert command.main(["list", "--models-dir", str(tmp_path / name)]) == 7
+    assert "expected a models folder, found none" in caplog.text

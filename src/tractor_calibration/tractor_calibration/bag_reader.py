@@ -6,6 +6,7 @@ Everything is read with bounds, see `outside` and `bag_storage`; what is lost is
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import tempfile
@@ -56,7 +57,7 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         _require_libraries()
-        self.name = path.resolve().name
+        self.name = os.path.basename(os.path.realpath(path))
         if path.is_file():
             self.name = Path(_plain(self.name)).stem
         self.losses: list[str] = []

@@ -7,6 +7,7 @@ data in the order of recording. SQLite itself works under limits.
 from __future__ import annotations
 
 import contextlib
+import os
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -110,7 +111,7 @@ class SqliteFile:
         index = self._path.with_name(self._path.name + "-shm")
         indexed = index.exists()
         database = apsw.Connection(
-            f"file:{quote(str(self._path.resolve()))}?{mode}",
+            f"file:{quote(os.path.realpath(self._path))}?{mode}",
             flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
         )
         left = (FREE_STEPS + STEPS_PER_BYTE * self._size) // STEPS_AT_ONCE

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -254,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = params_file(args.params)
         observed = contract.load(file)
         folder = args.models_dir or paths.default_models_dir()
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             return failed(FILES, f"{folder}: expected a models folder, found none")
         if args.verb == "list":
             with _refusing(folder, FILES):

@@ -175,6 +175,24 @@ def test_intrinsics_that_no_lens_has_are_refused(matrix, intrinsics, text):
 
 
 @pytest.mark.parametrize(
+    ("matrices", "text"),
+    [
+        ({"k": [570.0, 0, 0, 0, 570.0, 0, 314.0, 235.0, 1]}, "0, 0, 1 as the last row of k"),
+        ({"p": [525.0, 0, 0, 0, 0, 525.0, 0, 0, 319.5, 239.5, 1, 0]}, "the last row of p"),
+        ({"k": k_of(525.0, 5250.0, 319.5, 239.5)}, "within 4.2 times each other"),
+    ],
+)
+def test_matrices_that_are_none_are_refused(matrices, text):
+    with pytest.raises(SensorError, match=text):
+        intrinsics_from_message(info(**matrices), RECTIFIED)
+
+
+def test_binning_that_leaves_no_pixel_is_refused():
+    with pytest.raises(SensorError, match="expected binning that leaves pixels of 64x48"):
+        image_size_from_message(info(64, 48, binning=(100, 100)))
+
+
+@pytest.mark.parametrize(
     "intrinsics", [(40.0, 40.0, 320.0, 240.0), (5000.0, 5000.0, 320.0, 240.0),
                    (525.0, 525.0, -30.0, 700.0)],
 )  # fmt: skip

@@ -114,6 +114,26 @@ def test_the_unit_of_ranges_is_named():
         scan_from_message(message(ranges=np.full(360, 3000.0), range_min=50.0, range_max=12_000.0))
 
 
+@pytest.mark.parametrize("value", [450.0, 3000.0])
+@pytest.mark.parametrize("beams", [5, 30, 120, 360])
+def test_one_flat_obstacle_in_millimetres_is_no_code(value, beams):
+    ranges = np.full(360, np.inf, np.float32)
+    ranges[:beams] = value
+    with pytest.raises(SensorError, match="in metres"):
+        scan_from_message(message(ranges=ranges))
+
+
+@pytest.mark.parametrize(("range_max", "farthest"), [(20.0, 50.0), (25.0, 45.0), (8.0, 25.0)])
+def test_drivers_whose_range_max_is_no_limit_are_taken(range_max, farthest):
+    # LMS1xx, sick_scan, rplidar_ros: the message is not clipped at what it says.
+    ranges = np.random.default_rng(0).uniform(range_max + 1.5, farthest, 541).astype(np.float32)
+    ranges[200:280] = 0.8
+    scan = scan_from_message(
+        message(541, -2.35619, 2.35619, math.radians(0.5), ranges=ranges, range_max=range_max)
+    )
+    assert np.count_nonzero(scan.measured) == 80
+
+
 # What drivers send for "nothing came back" beyond range_max.
 @pytest.mark.parametrize("code", [12.0, 13.0, 65.535, 1000.0, 3.4e38])
 def test_codes_beyond_range_max_are_no_other_unit(code):

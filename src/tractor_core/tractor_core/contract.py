@@ -24,6 +24,8 @@ BEV_INPUT = "bev"
 PROPRIO_INPUT = "proprio"
 ACTION_OUTPUT = "action"
 ACTION_SIZE = 2
+# tanh ends at 1; INT8 rounding may step a little beyond.
+ACTION_TOLERANCE = 0.02
 ACTION_NAMES = {"tracks": ("left", "right"), "twist": ("linear", "angular")}
 # The order is part of the design: the code that fills the vector and the trained models share it.
 PROPRIO_NAMES = ("lidar_min", "prev_lin", "prev_ang", "cur_lin", "cur_ang", "gap_heading")

@@ -40,6 +40,8 @@ OTHER_REMEDY = "this is no depth image; subscribe to the camera's depth topic"
 # Focal length over the side of the image: lenses of 174 degrees and of 1 degree. What is outside
 # was computed for another size or unit.
 FOCAL_PER_SIDE = (0.026, 60.0)
+# Pixels are about square; sensors that leave out rows or columns have one axis of a quarter.
+MAX_PIXEL_ASPECT = 4.2
 SCAN_GEOMETRY = (
     "angle_min", "angle_max", "angle_increment", "time_increment", "range_min", "range_max",
 )  # fmt: skip
@@ -148,6 +150,7 @@ def intrinsics_from_message(message: Any, topic: str = "") -> Intrinsics:
     name, values, at = ("k", k, (0, 2, 4, 5)) if use_k else ("p", p, (0, 2, 5, 6))
     if len(values) <= at[-1]:
         raise SensorError(f"camera_info: expected intrinsics in p or k, found {len(values)} values")
+    _ensure_matrix(name, values)
     fx, cx, fy, cy = (values[i] for i in at)
     if not (math.isfinite(fx) and math.isfinite(fy) and fx > 0 and fy > 0):
         raise SensorError(f"camera_info: expected fx, fy > 0 in {name}, found {fx:g} and {fy:g}")
@@ -157,6 +160,16 @@ def intrinsics_from_message(message: Any, topic: str = "") -> Intrinsics:
     left, top, *_ = _region(message)
     across, down = _binning(message)
     return Intrinsics(fx / across, fy / down, (cx - left) / across, (cy - top) / down)
+
+
+def _ensure_matrix(name: str, values: list[float]) -> None:
+    """Refuse a camera matrix whose last row is not that of one, as of one that was transposed."""
+    last, width = values[-len(values) // 3 :], len(values) // 3
+    if any(last[:2]) or len(values) != 3 * width:
+        raise SensorError(
+            f"camera_info: expected 0, 0, 1 as the last row of {name}, row by row, found "
+            f"{', '.join(f'{value:g}' for value in last)}; correct the driver or the calibration"
+        )
 
 
 def _ensure_plausible(
@@ -179,6 +192,11 @@ def _ensure_plausible(
                 f"pixels in {name} for {message.width}x{message.height}, found {middle:g}; "
                 "calibrate the camera in this mode"
             )
+    if not 1.0 / MAX_PIXEL_ASPECT <= focals[0] / focals[1] <= MAX_PIXEL_ASPECT:
+        raise SensorError(
+            f"camera_info: expected fx and fy in {name} within {MAX_PIXEL_ASPECT:g} times each "
+            f"other, found {focals[0]:g} and {focals[1]:g}; calibrate the camera in this mode"
+        )
 
 
 def image_size_from_message(message: Any) -> tuple[int, int]:
@@ -200,6 +218,11 @@ def image_size_from_message(message: Any) -> tuple[int, int]:
         raise SensorError(
             f"camera_info: expected a region of interest within the image of "
             f"{message.width}x{message.height}, found {width}x{height} at {left}, {top}"
+        )
+    if not (height // down and width // across):
+        raise SensorError(
+            f"camera_info: expected binning that leaves pixels of {width}x{height}, found "
+            f"{across}x{down}"
         )
     return height // down, width // across
 

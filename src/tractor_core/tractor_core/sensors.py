@@ -17,14 +17,16 @@ MIN_SEEN_BEAMS = 0.10
 LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE = 3.0, 0.01
 # A planar LiDAR on the ground does not see this far in half of its beams.
 MAX_TYPICAL_RANGE_M = 100.0
-# Beyond range_max drivers send codes for "nothing came back": range_max + 1
-# (pointcloud_to_laserscan), the largest 16-bit number of millimetres, or a constant of their own.
-MAX_CODE_M, MILLIMETRE_CODE_M = 1.01, 65.535
+# What many drivers give as range_max is no limit: LMS1xx says 20 and measures up to 50 m. In
+# another unit ranges are a hundred or a thousand times too large. Beyond this multiple of it, and
+# beyond what a planar LiDAR sees, they are that, or a constant that says "nothing came back".
+MAX_OVERSHOOT = 4.0
 
 # Drivers of 360 degree LiDARs end up to three beams or a degree short of the circle (rplidar_ros,
 # velodyne_laserscan), or repeat the first beam (ldlidar, ydlidar). What coarse beams leave out is
 # no rounding but a hole, however few they are.
-SEAM_RAD, SEAM_BEAMS, SEAM_BEAMS_RAD = math.radians(5.0), 3.0, math.radians(15.0)
+# With a margin for the single precision of a message.
+SEAM_RAD, SEAM_BEAMS, SEAM_BEAMS_RAD = math.radians(5.05), 3.05, math.radians(15.05)
 
 
 def seam_tolerance_rad(increment_rad: float) -> float:
@@ -209,11 +211,12 @@ def _too_far(scan: Scan) -> NDArray[np.float32]:
 
 
 def _beyond_the_sensor(scan: Scan) -> NDArray[np.float32]:
-    """Return the ranges beyond range_max when half of all numbers are, and are not a code."""
+    """Return the ranges far beyond range_max when half of all numbers are, and are not a code."""
     numbers = scan.ranges_m[np.isfinite(scan.ranges_m) & (scan.ranges_m > 0.0)]
-    far = numbers[numbers > scan.range_max_m + MAX_CODE_M]
-    far = far[np.abs(far - MILLIMETRE_CODE_M) > 0.001]
-    return far if far.size > 0.5 * numbers.size and np.ptp(far) > 0.0 else far[:0]
+    far = numbers[numbers > min(MAX_OVERSHOOT * scan.range_max_m, MAX_TYPICAL_RANGE_M)]
+    measured = np.count_nonzero(scan.measured) / max(1, len(scan.ranges_m))
+    is_code = far.size and np.ptp(far) == 0.0 and measured >= MIN_SEEN_BEAMS
+    return far[:0] if is_code or far.size <= 0.5 * numbers.size else far
 
 
 def ensure_usable(scan: Scan, robot: Robot | None) -> None:

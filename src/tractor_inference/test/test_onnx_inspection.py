@@ -442,14 +442,15 @@ def test_what_an_onnx_backend_drives_is_the_normal_form(tmp_path, caplog):
         ),
         ([node("Log", "m", "action")], r"expected finite actions, found \[\[(nan|-inf)"),
         ([node("Div", "m zero", "action")], r"expected finite actions"),
+        ([node("Mul", "m ten", "action")], r"expected actions in -1\.\.1, found .*tanh"),
     ],
-    ids=["sampled", "bernoulli", "dropout", "computed dropout", "nan", "zero"],
+    ids=["sampled", "bernoulli", "dropout", "computed dropout", "nan", "zero", "without tanh"],
 )
 def test_what_is_no_answer_is_refused(tmp_path, nodes, message):
-    weights = [constant(n, np.float32(v)) for n, v in (("half", 0.5), ("zero", 0.0))]
+    weights = [constant(n, np.float32(v)) for n, v in (("half", 0.5), ("zero", 0.0), ("ten", 10.0))]
     rng = np.random.default_rng(0)
     for name, shape in (("wide", (6, 256)), ("narrow", (256, 2))):
-        weights.append(constant(name, rng.normal(size=shape).astype(np.float32)))
+        weights.append(constant(name, rng.normal(0.0, 0.02, shape).astype(np.float32)))
     model = small_actor(nodes, [*weights, constant("yes", True), constant("no", False)])
     with pytest.raises(ModelError, match=message) as caught:
         look(save(tmp_path / "a.onnx", model))

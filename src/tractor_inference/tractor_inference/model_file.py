@@ -25,8 +25,14 @@ Stamp = tuple[object, ...]
 
 
 def real_path(path: Path) -> Path:
-    """Return the file a model's path leads to now; a link may be moved at any time."""
-    return Path(os.path.realpath(path))
+    """Return the file a model's path leads to now; a link may be moved at any time.
+
+    A path that may not be followed is returned as it is: opening it says why.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except OSError:
+        return Path(os.path.abspath(path))
 
 
 def stamp(path: Path) -> Stamp:

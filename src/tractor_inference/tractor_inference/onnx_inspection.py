@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tractor_core.contract import (
     ACTION_OUTPUT,
     ACTION_SIZE,
+    ACTION_TOLERANCE,
     BEV_INPUT,
     PROPRIO_INPUT,
     Contract,
@@ -334,6 +335,11 @@ def _prove(content: bytes, given: bytes, contract: Contract, changed: bool) -> N
             raise ModelError(f"expected an action of (1, {ACTION_SIZE}), found {answer.shape}")
         if not np.isfinite(answer).all():
             raise ModelError(f"expected finite actions, found {answer.tolist()}")
+        if np.abs(answer).max() > 1.0 + ACTION_TOLERANCE:
+            raise ModelError(
+                f"expected actions in -1..1, found {answer.tolist()}; end the actor with tanh, or "
+                "clip its answer"
+            )
         if len(took_s) > 1 and min(took_s) > MAX_FRAME_S:
             raise ModelError(
                 f"expected an answer within {MAX_FRAME_S:g} s, found one after {took_s[-1]:.1f} s"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_core import proprio
-from tractor_core.contract import ACTION_SIZE, Contract, normalize
+from tractor_core.contract import ACTION_SIZE, ACTION_TOLERANCE, Contract, normalize
 from tractor_core.errors import ModelError
 from tractor_core.kinematics import Velocity, action_to_velocity
 from tractor_core.observation import Observation
@@ -16,9 +16,6 @@ from tractor_core.robot import Robot
 
 from . import probes
 from .backends.base import Backend
-
-# tanh ends at 1; INT8 rounding may step a little beyond.
-ACTION_TOLERANCE = 0.02
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,11 +20,11 @@ from ..sensors import DepthImage, Intrinsics, Scan
 from .builder import BevBuilder
 from .parameters import BuilderParameters
 
-# A camera that sees the floor in front of a rover sees it nearer than this; depths beyond it, and
-# beyond depth_max_m, are of another unit when there are more of them than of others.
+# A camera that sees the floor in front of a rover sees it nearer than this. Depths beyond it, and
+# beyond depth_max_m, are of another unit when there are more of them than others, and few others.
 MAX_TYPICAL_DEPTH_M = 20.0
-# Where half of the pixels are within, the others cannot be more.
-PLAUSIBLE_FRACTION = 0.50
+# In the open most pixels may lie beyond; of another unit next to none lie within.
+PLAUSIBLE_FRACTION = 0.10
 
 log = logging.getLogger(__name__)
 
