@@ -113,6 +113,11 @@ class Doctor:
         return found
 
 
+def sources(repository):
+    """The folders of the packages that the doctor needs."""
+    return [str(repository / "src" / name) for name in ("tractor_core", "tractor_inference")]
+
+
 @pytest.fixture
 def clinic(tmp_path, params_file, capsys, monkeypatch):
     """A sound rover without a model and samples."""
@@ -208,7 +213,7 @@ class TestWholeMachines:
         venv.create(tmp_path / "bare", with_pip=False)
         done = subprocess.run(
             [tmp_path / "bare/bin/python", "-m", "tractor_inference", "doctor", "--json"],
-            env={"PYTHONPATH": str(repository / "src" / "tractor_inference")},
+            env={"PYTHONPATH": os.pathsep.join(sources(repository))},
             cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         lines = {line["name"]: line for line in json.loads(done.stdout)["checks"]}
@@ -645,7 +650,7 @@ def test_on_an_emulated_aarch64_board(repository, params_file, tmp_path):
     (board / "dev/dri/renderD129").touch()
     for name in ("lib", "usr", "etc"):
         (board / name).symlink_to(emulated / name)
-    path = os.pathsep.join([str(emulated / "site"), str(repository / "src" / "tractor_inference")])
+    path = os.pathsep.join([str(emulated / "site"), *sources(repository)])
     command = [emulated / "usr/bin/qemu-aarch64-static", "-L", board]
     command += [emulated / "usr/bin/python-emulated", "-m", "tractor_inference", "doctor", "--json"]
     done = subprocess.run(

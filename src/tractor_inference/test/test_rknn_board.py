@@ -54,7 +54,8 @@ def open_emulated(root, repository, params_file, model):
     """Open the model in the emulated Python, with other system files where a folder is given."""
 
     def run(system: Path = root, core_mask: str = "auto") -> subprocess.CompletedProcess:
-        path = os.pathsep.join([str(root / "site"), str(repository / "src" / "tractor_inference")])
+        sources = (str(repository / "src" / name) for name in ("tractor_core", "tractor_inference"))
+        path = os.pathsep.join([str(root / "site"), *sources])
         command = [root / "usr/bin/qemu-aarch64-static", "-L", system]
         command += [root / "usr/bin/python-emulated", "-c", OPEN]
         command += [model, params_file, core_mask]
