@@ -11,13 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent
-PACKAGES = (
-    "tractor_core",
-    "tractor_inference",
-    "tractor_calibration",
-    "tractor_sim",
-    "tractor_bringup",
-)
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -25,7 +18,7 @@ os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [
-        *(str(ROOT / "src" / name) for name in PACKAGES),
+        *map(str, sorted((ROOT / "src").glob("tractor_*"))),
         *(str(ROOT / "src" / name / "test") for name in ("tractor_core", "tractor_inference")),
         os.environ.get("PYTHONPATH", ""),
     ]

@@ -19,8 +19,9 @@ from tractor_core import robot as robots
 from tractor_core.bev.parameters import BuilderParameters
 from tractor_core.contract import Contract
 from tractor_core.errors import ParameterError, SensorError
+from tractor_core.input_monitor import without_found
 from tractor_core.kinematics import Velocity, velocity_to_action
-from tractor_core.observation import Arrival, Observer, without_found
+from tractor_core.observation import Arrival, Observer
 from tractor_core.parameters import param
 from tractor_core.robot import Robot
 from tractor_core.samples import Sample, sample_problems
@@ -130,7 +131,7 @@ class RecordedDrive:
             self._on_command(message, now_s)
             return None
         if role == "camera_info":
-            # depth_image says so for each frame that it costs.
+            # read_depth says so for each frame that it costs.
             with contextlib.suppress(SensorError):
                 self._observer.fusion.take_camera_info(message)
             return None
@@ -185,7 +186,7 @@ class RecordedDrive:
         if arrival.now_s > self._executed_until_s:
             self._observer.stop()
         try:
-            depth = self._observer.fusion.depth_image(message)
+            depth = self._observer.fusion.read_depth(message)
         except SensorError as error:
             self._observer.reject("depth", str(error))
             raise

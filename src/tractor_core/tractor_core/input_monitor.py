@@ -51,7 +51,7 @@ class InputMonitor:
         """Count a message that could not be used, by what was expected of it."""
         self.rejected += 1
         self.last_rejection = reason
-        expected = " ".join(reason.split(", found")[0].split()).removeprefix(f"{self.name}: ")
+        expected = without_found(reason).removeprefix(f"{self.name}: ")
         if expected not in self._reasons and len(self._reasons) >= MAX_REASONS:
             expected = "other reasons"
         self._reasons[expected] = self._reasons.get(expected, 0) + 1
@@ -138,3 +138,8 @@ class InputMonitor:
             values["last rejection"] = self.last_rejection
         values |= {f"rejected, {expected}": str(n) for expected, n in self._reasons.items()}
         return {f"{self.name} {key}": value for key, value in values.items()}
+
+
+def without_found(reason: str) -> str:
+    """Return a reason without the figures of one message, so that equal ones can be counted."""
+    return " ".join(reason.split(", found")[0].split())

@@ -17,7 +17,7 @@ from .bev.fusion import Fusion
 from .bev.parameters import BuilderParameters
 from .contract import ACTION_SIZE, Contract
 from .errors import SensorError
-from .input_monitor import InputMonitor
+from .input_monitor import InputMonitor, without_found
 from .messages import BASE_FRAME
 from .motion import OdometrySample
 from .robot import Robot
@@ -188,8 +188,3 @@ def _ensure_fresh(monitor: InputMonitor, now_s: float) -> None:
     if not monitor.received:
         raise SensorError(f"{monitor.name} never received{why}")
     raise SensorError(f"{monitor.name} older than {monitor.max_age_s:.2f} s{why}")
-
-
-def without_found(reason: str) -> str:
-    """Return a reason without the figures of one message, so that equal ones can be counted."""
-    return " ".join(reason.split(", found")[0].split())

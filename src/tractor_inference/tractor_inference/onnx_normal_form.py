@@ -126,6 +126,7 @@ def _replace(field: Any, values: list[Any]) -> None:
 def refused(model: Any) -> list[str]:
     """Return why a model can neither be bounded nor converted, by its nodes alone."""
     loops, strangers, dice = [], [], []
+    true = _said_true(model)
     for node in model.graph.node:
         graphs = any(a.HasField("g") or a.graphs for a in node.attribute)
         if node.domain not in DEFAULT_DOMAINS:
@@ -134,7 +135,7 @@ def refused(model: Any) -> list[str]:
             loops.append(f"{node.op_type} {node.name or next(iter(node.output), '')}".strip())
         elif node.op_type in _RANDOM:
             dice.append(node.op_type)
-        elif node.op_type == "Dropout" and (node.input[2:] or [""])[0] in _said_true(model):
+        elif node.op_type == "Dropout" and (node.input[2:] or [""])[0] in true:
             dice.append("Dropout in training")
     problems = []
     if loops:

@@ -119,11 +119,20 @@ class Fusion:
             raise
 
     def depth_image(self, message: Any) -> DepthImage:
-        """Return a sensor_msgs/Image as a depth image with the intrinsics of the camera.
+        """Return a sensor_msgs/Image as a depth image with the intrinsics of the camera, judged.
 
         Raises:
-            SensorError: it cannot be read, has another size than camera_info says, or is not
-                known, see `ensure_known`.
+            SensorError: see `read_depth` and `ensure_known`.
+        """
+        depth = self.read_depth(message)
+        self.ensure_known(depth)
+        return depth
+
+    def read_depth(self, message: Any) -> DepthImage:
+        """Return a sensor_msgs/Image as a depth image, whatever its depths are.
+
+        Raises:
+            SensorError: it cannot be read, or has another size than camera_info says.
         """
         pixels = messages.depth_from_message(message)
         if self._camera is None:
@@ -134,9 +143,7 @@ class Fusion:
                 f"depth: expected the size of camera_info {size[::-1]}, "
                 f"found {pixels.shape[::-1]} (width, height)"
             )
-        depth = DepthImage(pixels, intrinsics)
-        self.ensure_known(depth)
-        return depth
+        return DepthImage(pixels, intrinsics)
 
     def ensure_known(self, depth: DepthImage) -> None:
         """Refuse a depth image in another unit, or with too few pixels of which the depth is known.
