@@ -1,16 +1,16 @@
 """Shared fixtures: where the recordings are, and a ROS domain of the run's own."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent
+
+# Modules that tests share, nodes that fail on purpose among them.
+HELPERS = ("tractor_core/test", "tractor_inference/test", "tractor_inference/test/nodes")
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -19,7 +19,7 @@ os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xm
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [
         *map(str, sorted((ROOT / "src").glob("tractor_*"))),
-        *(str(ROOT / "src" / name / "test") for name in ("tractor_core", "tractor_inference")),
+        *(str(ROOT / "src" / name) for name in HELPERS),
         os.environ.get("PYTHONPATH", ""),
     ]
 )
@@ -70,33 +70,6 @@ def actor_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class RosProcess:
-    """A node of the suite in a process of its own; what it prints is kept."""
-
-    def __init__(self, module: str, *arguments: str, params: Path, folder: Path) -> None:
-        self.log = folder / f"{module.rpartition('.')[2]}.log"
-        command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(params)]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, *arguments], stdout=log, stderr=subprocess.STDOUT, cwd=folder
-            )
-
-    def output(self) -> str:
-        """What the node printed so far."""
-        return self.log.read_text(errors="replace")
-
-    def stop(self, number: int = signal.SIGINT) -> int:
-        """Signal the process, wait for its end and return its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-
 class RosGraph:
     """A test's own ROS node beside the suite's processes, all in the run's domain."""
 
@@ -109,16 +82,19 @@ class RosGraph:
         self.node = rclpy.create_node("test_harness")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
-        self.processes: list[RosProcess] = []
+        self.processes: list = []
 
     def start(
         self, module: str, node: str = "", arguments: tuple[str, ...] = (), **parameters: object
-    ) -> RosProcess:
+    ):
         """Start a node by module name; parameters override those of the shared file."""
-        name = node or module.rpartition(".")[2].removesuffix("_node")
-        for key, value in parameters.items():
-            arguments += ("-p", f"{name}:{key}:={json.dumps(value)}")
-        process = RosProcess(module, *arguments, params=self.params, folder=self.folder)
+        from tractor_bringup.process import Process
+
+        stem = module.rpartition(".")[2]
+        process = Process.of_node(
+            node or stem.removesuffix("_node"), module, self.params, self.folder / f"{stem}.log",
+            arguments, self.folder, **parameters,
+        )  # fmt: skip
         self.processes.append(process)
         return process
 
@@ -152,11 +128,13 @@ class RosGraph:
         """End what was started."""
         import rclpy
 
-        for process in self.processes:
-            process.stop()
+        from tractor_bringup.process import stop_all
+
+        killed = stop_all(self.processes)
         self.executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown()
+        assert not killed, "\n".join(process.tail() for process in killed)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """What a grid costs: the suite's kernels against plain numpy and against C, in one process.
 
-Every implementation draws the same frames in turn, so that a change of the machine's speed meets
-all of them; ratios count, not microseconds. "median" is one call between calls of the others, "hot"
-a call among calls of its own. Writes bench_output/bev.json.
+Every implementation rasterizes the same frames in turn, so that a change of the machine's speed
+meets all of them; ratios count, not microseconds. "median" is one call between calls of the others,
+"hot" a call among calls of its own. Writes bench_output/bev.json.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def implementations(depth, scan, contract, robot, limits, references):
 
 
 def check(calls: dict[str, Callable], footprint: tuple[int, int, int, int]) -> None:
-    """Refuse to measure implementations that do not draw the same picture."""
+    """Refuse to measure implementations that do not mark the same cells."""
     expected = np.array(calls["depth_numpy"](), bool)
     for name, call in calls.items():
         if name in ("read_only", "full_numba_turned"):

@@ -1,4 +1,4 @@
-"""What a proved conversion costs beside a bare script that calls rknn-toolkit2.
+"""What a validated conversion costs beside a bare script that calls rknn-toolkit2.
 
 Both convert the reference actor to INT8 as whole processes, alternately: the bare script with every
 sample that may calibrate, written out beforehand, and `convert` from the folder of samples. Memory
@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from tractor_calibration import dataset
+from tractor_calibration.samples.reading import read_folder
 from tractor_core import contract as contract_module
 from tractor_core import samples
 from tractor_core.paths import default_params_file
-from tractor_inference import rknn_toolkit
-from tractor_sim.rollout import CONTROL_HZ, Senses, Setup, in_processes
+from tractor_inference.model import rknn_toolkit
+from tractor_sim.rollout import in_processes
+from tractor_sim.senses import CONTROL_HZ, Senses, Setup
 from tractor_sim.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,8 +124,7 @@ def main(argv: list[str] | None = None) -> int:
                 # A second apart: none is left out for being near to one that is held out.
                 stamped = dataclasses.replace(frames[i], stamp_ns=number * 10**9)
                 samples.write(collected, stamped, contract)
-            checked = dataset.check_folder(collected, contract)
-            pool = [samples.read(file, contract) for file in checked.files]
+            pool = read_folder(collected, contract).samples
             listed = rknn_toolkit.write_dataset(pool, contract, home / "raw")
             commands["bare script", size] = [
                 sys.executable, "-c", RAW_SCRIPT, str(models / "actor.onnx"), str(listed),

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+
+from tractor_bringup.process import Process, stop_all
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -43,8 +44,8 @@ def source() -> None:
 
     from tractor_core import robot as robot_module
     from tractor_core.paths import default_params_file
-    from tractor_inference.ros_node import SENSOR_QOS
-    from tractor_sim.ros_sensors import SensorPublisher
+    from tractor_inference.nodes.base.sensor_inputs import SENSOR_QOS
+    from tractor_sim.nodes.sensors import SensorPublisher
     from tractor_sim.simulation import Simulation
 
     simulation = Simulation(WORLD_SEED, robot_module.load(default_params_file()))
@@ -86,7 +87,7 @@ def numpy_builder() -> None:
 
     from tractor_core.bev import fusion
     from tractor_core.bev.builder import BevBuilder
-    from tractor_inference import bev_builder_node
+    from tractor_inference.nodes import bev_builder_node
 
     class PlainBuilder(BevBuilder):
         def build(self, scan, depth, motion=None, scan_age_s=0.0):
@@ -105,7 +106,8 @@ def echo(topic: str) -> None:
     from geometry_msgs.msg import TwistStamped
     from sensor_msgs.msg import Image
 
-    from tractor_inference.ros_node import COMMAND_QOS, SENSOR_QOS
+    from tractor_inference.nodes.base.commands import COMMAND_QOS
+    from tractor_inference.nodes.base.sensor_inputs import SENSOR_QOS
 
     rclpy.init()
     node = rclpy.create_node("echo")
@@ -128,7 +130,7 @@ def relay() -> None:
 
     from tractor_core import contract, messages
     from tractor_core.paths import default_params_file
-    from tractor_inference.ros_node import SENSOR_QOS
+    from tractor_inference.nodes.base.sensor_inputs import SENSOR_QOS
 
     rclpy.init()
     node = rclpy.create_node("relay")
@@ -157,7 +159,7 @@ def inference_figures(seconds: float) -> dict[str, float | str]:
     from tractor_core import contract
     from tractor_core.contract import BEV_INPUT, PROPRIO_INPUT
     from tractor_core.paths import default_params_file
-    from tractor_inference.backends import open_backend
+    from tractor_inference.model.backends import open_backend
 
     constants = contract.load(default_params_file())
     backend = open_backend("onnx", MODEL, constants)
@@ -192,24 +194,18 @@ class Setting:
             ]
             arguments = ["--ros-args", "--params-file", str(ROOT / "config" / "sac_rover.yaml")]
             arguments += [word for rule in parameters for word in ("-p", rule)]
-            log = Path(folder, "log").open("w+")  # noqa: SIM115 - processes write to it
             processes = [
-                subprocess.Popen([sys.executable, *module, *arguments], stdout=log, stderr=log)
-                for module in self.modules
+                Process([*module, *arguments], Path(folder, f"{number}.log"))
+                for number, module in enumerate(self.modules)
             ]
-            sensors = subprocess.Popen(
-                [sys.executable, *part("source")], stdout=subprocess.PIPE, text=True
-            )
+            sensors = Process(part("source"), Path(folder, "sensors.log"))
             try:
-                receiver.wait_for_first(START_LIMIT_S, processes, log)
+                receiver.wait_for_first(START_LIMIT_S, processes)
                 receiver.spin(SETTLE_S)
                 self.latencies_ms += receiver.spin(seconds)
                 self.depth_frames += round(seconds * DEPTH_HZ)
             finally:
-                for process in (sensors, *processes):
-                    process.send_signal(signal.SIGINT)
-                for process in (sensors, *processes):
-                    process.communicate(timeout=20)
+                stop_all([sensors, *processes])
 
     def figures(self) -> dict[str, float | str]:
         """Return the row of this setting."""
@@ -228,7 +224,7 @@ class Receiver:
         from geometry_msgs.msg import TwistStamped
         from rclpy.executors import SingleThreadedExecutor
 
-        from tractor_inference.ros_node import COMMAND_QOS
+        from tractor_inference.nodes.base.commands import COMMAND_QOS
 
         rclpy.init()
         self._node = rclpy.create_node("receiver")
@@ -253,13 +249,15 @@ class Receiver:
             self._executor.spin_once(timeout_sec=0.05)
         return self._latencies_ms
 
-    def wait_for_first(self, limit_s: float, processes, log) -> None:
+    def wait_for_first(self, limit_s: float, processes: list[Process]) -> None:
         """Wait for the first command."""
         end_s = time.monotonic() + limit_s
         while not self.spin(0.2):
-            if time.monotonic() > end_s or any(p.poll() is not None for p in processes):
-                log.seek(0)
-                raise SystemExit(f"no command within {limit_s:g} s\n{log.read()}")
+            ended = any(process.process.poll() is not None for process in processes)
+            if ended or time.monotonic() > end_s:
+                raise SystemExit(
+                    "\n".join([f"no command within {limit_s:g} s", *map(Process.tail, processes)])
+                )
 
 
 PARTS = {
@@ -291,10 +289,10 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
-    actor = ["-m", "tractor_inference.sac_actor_node"]
+    actor = ["-m", "tractor_inference.nodes.sac_actor_node"]
     settings = [
-        Setting("two_processes", [["-m", "tractor_inference.bev_builder_node"], actor]),
-        Setting("one_process", [["-m", "tractor_inference.drive_node"]]),
+        Setting("two_processes", [["-m", "tractor_inference.nodes.bev_builder_node"], actor]),
+        Setting("one_process", [["-m", "tractor_inference.nodes.drive_node"]]),
         Setting("numpy_builder", [part("numpy_builder"), actor]),
         Setting("two_hops", [part("relay"), part("echo_bev")]),
         Setting("one_hop", [part("echo_depth")]),

@@ -21,8 +21,8 @@ from tractor_core import samples
 from tractor_core.contract import Contract, normalize
 from tractor_core.paths import default_params_file
 from tractor_core.samples import Sample
-from tractor_inference.backends import open_backend
-from tractor_inference.sampler import Sampler, SamplerParameters
+from tractor_inference.model.backends import open_backend
+from tractor_inference.recording.sampler import Sampler, SamplerParameters
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "sac_actor_reference.onnx"

@@ -17,16 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tractor_calibration import selection, toolkit_child
-from tractor_calibration.validation import agreement, reference_actions
+from tractor_calibration.conversion import toolkit_child
+from tractor_calibration.conversion.validation import agreement
+from tractor_calibration.samples import selection
+from tractor_calibration.samples.reference import reference_actions
 from tractor_core import contract as contract_module
-from tractor_core.diversity import CoverageSet, embedding
+from tractor_core.diversity import DiverseSet, embedding
 from tractor_core.paths import default_params_file
 from tractor_core.samples import Sample
-from tractor_inference import rknn_toolkit
-from tractor_inference.backends import open_backend
-from tractor_inference.policy import Policy
-from tractor_sim.rollout import CONTROL_HZ, Senses, Setup, in_processes
+from tractor_inference.model import rknn_toolkit
+from tractor_inference.model.backends import open_backend
+from tractor_inference.model.policy import Policy
+from tractor_sim.rollout import in_processes
+from tractor_sim.senses import CONTROL_HZ, Senses, Setup
 from tractor_sim.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +67,7 @@ def by_coverage(frames: Sequence[Sample], count: int, contract) -> list[Sample]:
 
 def kept_by_coverage(frames: Sequence[Sample], contract) -> list[Sample]:
     """Keep as the sampler does with `sample_retention: coverage`."""
-    kept = CoverageSet(KEPT)
+    kept = DiverseSet(KEPT)
     for i, frame in enumerate(frames):
         kept.offer(i, embedding(frame.bev, frame.proprio, contract))
     return [frames[i] for i in sorted(kept.keys)]

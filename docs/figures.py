@@ -13,8 +13,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tractor_bringup.demo_report import COLOURS, NAMES, draw_world
-from tractor_calibration.report import draw_channels
+from tractor_bringup.demo.report import draw_world
+from tractor_bringup.demo.results import COLOURS, NAMES
+from tractor_calibration.pages.plots import CHANNELS, draw_grid
 from tractor_core import contract as contract_module
 from tractor_core import paths, samples
 from tractor_core import robot as robot_module
@@ -94,7 +95,8 @@ def demo_picture(output: Path, path: Path) -> None:
     world.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
     frames = [samples.read(f, contract) for f in samples.list_files(output / "calibration_data")]
     busiest = max(frames, key=lambda f: min(f.bev[0].sum(), f.bev[1].sum()))
-    draw_channels(channels, busiest.bev, contract.grid_extent_m)
+    for axes, cells, name in zip(channels, busiest.bev, CHANNELS):
+        draw_grid(axes, cells, contract.grid_extent_m, f"channel {name}")
     figure.savefig(path, dpi=110)
 
 

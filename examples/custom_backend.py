@@ -6,8 +6,8 @@
 import numpy as np
 
 from tractor_core import Observation, denormalize, load_contract, load_robot
-from tractor_inference.backends import Backend
-from tractor_inference.policy import Policy
+from tractor_inference.model.backends import Backend
+from tractor_inference.model.policy import Policy
 
 
 class Cautious(Backend):

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from tractor_core import Observation, list_samples, load_contract, load_robot, read_sample
-from tractor_inference.backends import open_backend
-from tractor_inference.policy import Policy
+from tractor_inference.model.backends import open_backend
+from tractor_inference.model.policy import Policy
 
 contract, robot = (load("config/sac_rover.yaml") for load in (load_contract, load_robot))
 # "auto" picks by suffix and machine: onnxruntime, the NPU, or its simulator.

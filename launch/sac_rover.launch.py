@@ -29,8 +29,8 @@ from tractor_bringup.launch_arguments import (
     TOPICS,
     WORLD_SEED,
     Argument,
+    extrinsics_arguments,
     frame_problems,
-    mounting_arguments,
     name_problems,
     remappings,
     seed_problems,
@@ -38,7 +38,7 @@ from tractor_bringup.launch_arguments import (
 )
 from tractor_core.errors import ParameterError
 from tractor_core.paths import config_file
-from tractor_inference.backends import KINDS
+from tractor_inference.model.backends import KINDS
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = (
@@ -126,7 +126,7 @@ def _start(context):
     if params_file is not None:
         try:
             stamped = stamped_commands(given[STAMPED], params_file)
-            mountings = mounting_arguments(given, params_file)
+            extrinsics = extrinsics_arguments(given, params_file)
         except ParameterError as error:
             problems.append(str(error))
     ros_launch.refuse(problems)
@@ -157,7 +157,7 @@ def _start(context):
     executables = ["drive"] if given["one_process"] == "true" else ["bev_builder", "sac_actor"]
     for executable in (*executables, "cmd_guard"):
         actions += ros_launch.node("tractor_inference", executable, common, names)
-    for name, arguments in mountings.items():
+    for name, arguments in extrinsics.items():
         actions.append(
             _tool("tf2_ros", "static_transform_publisher", arguments, of_all, names, name)
         )

@@ -5,7 +5,7 @@ package_name = "tractor_inference"
 setup(
     name=package_name,
     version="0.1.0",
-    description="Observation, policy and nodes that drive the rover.",
+    description="Models, recording, guard and nodes that drive the rover.",
     license="Apache-2.0",
     maintainer="Rover suite maintainers",
     maintainer_email="maintainers@rover-suite.example.org",
@@ -19,11 +19,11 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            "bev_builder=tractor_inference.bev_builder_node:main",
-            "sac_actor=tractor_inference.sac_actor_node:main",
-            "drive=tractor_inference.drive_node:main",
-            "cmd_guard=tractor_inference.cmd_guard_node:main",
-            "doctor=tractor_inference.doctor:main",
+            "bev_builder=tractor_inference.nodes.bev_builder_node:main",
+            "sac_actor=tractor_inference.nodes.sac_actor_node:main",
+            "drive=tractor_inference.nodes.drive_node:main",
+            "cmd_guard=tractor_inference.nodes.cmd_guard_node:main",
+            "doctor=tractor_inference.__main__:doctor",
         ],
     },
 )

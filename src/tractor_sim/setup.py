@@ -5,7 +5,7 @@ package_name = "tractor_sim"
 setup(
     name=package_name,
     version="0.1.0",
-    description="A simulated rover, recorded sensors and the reference actor made with them.",
+    description="A simulated rover and recorded sensors.",
     license="Apache-2.0",
     maintainer="Rover suite maintainers",
     maintainer_email="maintainers@rover-suite.example.org",
@@ -19,10 +19,10 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            "sim=tractor_sim.sim_node:main",
-            "replay=tractor_sim.replay_node:main",
+            "sim=tractor_sim.nodes.sim_node:main",
+            "replay=tractor_sim.nodes.replay_node:main",
             "rollout=tractor_sim.rollout:main",
-            "train=tractor_sim.train:main",
+            "train=tractor_sim.__main__:train",
         ],
     },
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Converts an ONNX actor to a proved RKNN model, with or without ROS; -h prints the usage.
+# Converts an ONNX actor to a validated RKNN model, with or without ROS; -h prints the usage.
 set -eo pipefail
 
 usage() {

@@ -64,10 +64,10 @@ def test_an_unknown_argument_is_refused(executable):
 def test_the_help_of_a_node_lists_its_parameters_with_their_defaults(repository):
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from tractor_core import parameters
-    from tractor_inference.guard import GuardParameters
-    from tractor_inference.node_usage import usage
+    from tractor_inference.guard.guard import GuardParameters
+    from tractor_inference.nodes.base.usage import usage
 
-    text = usage("tractor_inference.cmd_guard_node", "About it.", cmd_guard=GuardParameters)
+    text = usage("tractor_inference", "cmd_guard", "About it.", cmd_guard=GuardParameters)
     for name, (field, _) in parameters.fields_of(GuardParameters).items():
         assert re.search(rf"^  {name} +{re.escape(field.metadata['doc'][:20])}", text, re.MULTILINE)
     assert "Default: 0.3." in text

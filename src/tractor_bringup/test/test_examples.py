@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tractor_core import list_samples
-from tractor_inference import onnx_model
+from tractor_inference.model.onnx import model as onnx_model
 
 MOST_LINES = 40
 

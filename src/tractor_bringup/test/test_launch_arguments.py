@@ -104,17 +104,17 @@ def test_a_topic_is_taken(name):
 
 
 def frames_given(**frames):
-    return dict.fromkeys(la.MOUNTINGS, "") | frames
+    return dict.fromkeys(la.EXTRINSICS, "") | frames
 
 
 def test_no_transform_is_published_unless_a_frame_is_named(params_file):
-    assert la.mounting_arguments(frames_given(), params_file) == {}
+    assert la.extrinsics_arguments(frames_given(), params_file) == {}
     assert la.frame_problems(frames_given(), sim=True) == []
 
 
 def test_a_named_frame_gets_the_pose_of_the_parameter_file(params_file):
     given = frames_given(lidar_frame="base_laser", camera_frame="camera_depth_optical_frame")
-    found = la.mounting_arguments(given, params_file)
+    found = la.extrinsics_arguments(given, params_file)
     place, frame = found["lidar_frame"][:-4], found["lidar_frame"][-4:]
     assert " ".join(place) == "--x 0 --y 0 --z 0.19 --qx 0 --qy 0 --qz 0 --qw 1"
     assert frame == ["--frame-id", "base_link", "--child-frame-id", "base_laser"]
@@ -130,7 +130,7 @@ def test_transforms_that_others_publish_are_not_published_twice(params_file, tmp
     own_tree = tmp_path / "params.yaml"
     own_tree.write_text(params_file.read_text().replace("use_tf: false", "use_tf: true"))
     with pytest.raises(ParameterError, match=r"use_tf of .* takes the poses from TF"):
-        la.mounting_arguments(given, own_tree)
+        la.extrinsics_arguments(given, own_tree)
 
 
 def test_a_frame_with_a_space_is_refused():

@@ -89,7 +89,10 @@ def options_of(module, verb):
     argparse.ArgumentParser.parse_args = spy
     try:
         with pytest.raises(SystemExit):
-            importlib.import_module(module).main([])
+            found = importlib.import_module(module)
+            if not hasattr(found, "main"):
+                found = importlib.import_module(f"{module}.__main__")
+            found.main([])
     finally:
         argparse.ArgumentParser.parse_args = real
     help_text = parsers[0].format_help()

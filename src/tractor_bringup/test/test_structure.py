@@ -8,7 +8,8 @@ import sys
 import pytest
 
 PACKAGES = (
-    "tractor_core", "tractor_inference", "tractor_calibration", "tractor_sim", "tractor_bringup",
+    "tractor_core", "tractor_inference", "tractor_calibration", "tractor_sim", "tractor_training",
+    "tractor_bringup",
 )  # fmt: skip
 LIGHT = {*sys.stdlib_module_names, *PACKAGES, "numpy", "yaml"}
 # Whole modules that one library is for; they are imported only by who asks for them.
@@ -44,7 +45,7 @@ def modules(repository, package):
 
 
 def is_pure(path):
-    return not path.name.endswith("_node.py") and not path.name.startswith("ros_")
+    return "nodes" not in path.parts and not path.name.startswith("ros_")
 
 
 def imported(nodes):

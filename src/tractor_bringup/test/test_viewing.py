@@ -93,10 +93,10 @@ def test_the_layout_of_a_namespace_is_made_as_documented(repository, foxglove, t
 def test_the_nodes_publish_what_is_shown_so_that_it_arrives(ros_graph, rviz, foxglove):
     from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
-    ros_graph.start("tractor_inference.bev_builder_node")
-    ros_graph.start("tractor_inference.sac_actor_node", node="sac_actor", backend="fake")
-    ros_graph.start("tractor_inference.cmd_guard_node")
-    ros_graph.start("tractor_sim.sim_node")
+    ros_graph.start("tractor_inference.nodes.bev_builder_node")
+    ros_graph.start("tractor_inference.nodes.sac_actor_node", node="sac_actor", backend="fake")
+    ros_graph.start("tractor_inference.nodes.cmd_guard_node")
+    ros_graph.start("tractor_sim.nodes.sim_node")
     node = ros_graph.node
 
     def published(topic):

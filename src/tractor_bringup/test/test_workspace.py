@@ -11,6 +11,7 @@ import pytest
 
 PACKAGES = (
     "tractor_bringup", "tractor_calibration", "tractor_core", "tractor_inference", "tractor_sim",
+    "tractor_training",
 )  # fmt: skip
 
 
@@ -234,8 +235,17 @@ def test_colcon_build_installs_commands_launch_files_and_parameters(repository, 
         "harvest", "doctor", "models",
         "start_sac_rover.sh", "convert_onnx_to_rknn.sh",
     }  # fmt: skip
+    answer = sourced(copy, f"{sys.executable} -c '{TEMPLATES}'")
+    assert answer.stderr == ""
+    assert all(Path(file).is_relative_to(copy) for file in answer.stdout.split())
 
 
+TEMPLATES = """from tractor_bringup.demo import report as demo
+from tractor_calibration.conversion import report as conversion
+from tractor_calibration.pages import page
+from tractor_calibration.samples import report as samples
+for module in demo, conversion, page, samples: print(module.__file__)
+for module in demo, conversion, samples: page.environment().get_template(module.TEMPLATE)"""
 # The .venv of the tests is in a checkout too, which is not the one that is meant.
 ASK = """import sys; sys.prefix = "/usr"
 from tractor_core import paths; print(paths.default_params_file())"""

@@ -1,1 +1,1 @@
-"""Launch files, parameters and start scripts of the rover suite."""
+"""Launch files, parameters, start scripts, the doctor and the demo."""

@@ -28,7 +28,7 @@ STAMPED = "enable_stamped_cmd_vel"
 STAMPED_NODES = ("sac_actor", "cmd_guard", "sim")
 
 # Arguments for a frame_id, and the pose of the parameter file that places it.
-MOUNTINGS = {"lidar_frame": "lidar_pose", "camera_frame": "camera_pose"}
+EXTRINSICS = {"lidar_frame": "lidar_pose", "camera_frame": "camera_pose"}
 
 # Where the camera driver publishes under its default names, relative to the namespace.
 DRIVER_DEPTH_TOPIC = "camera/camera/depth/image_rect_raw"
@@ -163,7 +163,7 @@ def name_problems(given: Mapping[str, str], names: Iterable[str]) -> list[str]:
 
 def frame_problems(given: Mapping[str, str], sim: bool) -> list[str]:
     """Return what is wrong with the values of FRAMES; empty ones are for nothing."""
-    wanted = {name: given[name] for name in MOUNTINGS if given[name]}
+    wanted = {name: given[name] for name in EXTRINSICS if given[name]}
     problems = [
         f"{name}: expected a frame_id such as base_laser, found {printable(repr(frame))}"
         for name, frame in wanted.items()
@@ -174,13 +174,13 @@ def frame_problems(given: Mapping[str, str], sim: bool) -> list[str]:
     return problems
 
 
-def mounting_arguments(given: Mapping[str, str], params_file: Path) -> dict[str, list[str]]:
+def extrinsics_arguments(given: Mapping[str, str], params_file: Path) -> dict[str, list[str]]:
     """Return {argument of FRAMES: arguments of tf2_ros static_transform_publisher}.
 
     Raises:
         ParameterError: the file cannot be used, or it takes the poses from TF itself.
     """
-    wanted = {name: given[name] for name in MOUNTINGS if given[name]}
+    wanted = {name: given[name] for name in EXTRINSICS if given[name]}
     if not wanted:
         return {}
     robot = robots.load(params_file)
@@ -191,7 +191,7 @@ def mounting_arguments(given: Mapping[str, str], params_file: Path) -> dict[str,
         )
     arguments = {}
     for name, frame in wanted.items():
-        placed = frames.mounting(robots.Pose(*getattr(robot, MOUNTINGS[name])), frame)
+        placed = frames.extrinsics(robots.Pose(*getattr(robot, EXTRINSICS[name])), frame)
         numbers = dict(zip(("x", "y", "z"), placed.translation_m))
         numbers |= zip(("qx", "qy", "qz", "qw"), placed.quaternion)
         words = [word for key, value in numbers.items() for word in (f"--{key}", f"{value:.9g}")]

@@ -211,7 +211,7 @@ def model_stager(
 @pytest.fixture
 def versioned(tmp_path: Path, model_stager: Callable[..., list[Path]]) -> Path:
     """A models folder where actor drives in its second version, after other and its first."""
-    from tractor_calibration import promotion
+    from tractor_calibration.store import promotion
 
     folder = tmp_path / "versioned"
     folder.mkdir()
@@ -223,3 +223,12 @@ def versioned(tmp_path: Path, model_stager: Callable[..., list[Path]]) -> Path:
         with promotion.workspace(folder) as work:
             promotion.publish(model_stager(work, content, stem), stamp)
     return folder
+
+
+@pytest.fixture
+def no_jinja2(monkeypatch):
+    """As where Jinja2 is not installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "jinja2" else find(name)
+    )

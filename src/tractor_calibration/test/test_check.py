@@ -19,7 +19,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tractor_calibration import check, check_report, quality
+from tractor_calibration import check
+from tractor_calibration.samples import quality, survey
+from tractor_calibration.samples import report as check_report
 from tractor_core import samples
 from tractor_core.diversity import all_regions
 
@@ -176,22 +178,22 @@ class TestGrade:
 
     def test_the_figures_are_those_of_the_samples(self, tmp_path, contract, frames):
         made = frames(12)
-        found = quality.survey(write(tmp_path / "set", contract, made), contract)
+        found = survey.survey(write(tmp_path / "set", contract, made), contract)
         np.testing.assert_allclose(found.occupancy, np.mean([f.bev for f in made], axis=0))
         np.testing.assert_array_equal(found.proprio, [f.proprio for f in made])
-        lonely = quality.describe(found)["lonely"]
+        outliers = quality.describe(found)["outliers"]
         between = np.linalg.norm(found.points[:, None] - found.points[None], axis=2)
         np.fill_diagonal(between, np.inf)
         nearest = between.min(axis=1)
-        assert lonely[0]["file"] == found.files[int(nearest.argmax())].name
-        assert lonely[0]["distance"] == pytest.approx(nearest.max(), abs=1e-3)
+        assert outliers[0]["file"] == found.files[int(nearest.argmax())].name
+        assert outliers[0]["distance"] == pytest.approx(nearest.max(), abs=1e-3)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 50), st.floats(0.0, 2.0))
 def test_chosen_points_are_apart_and_near_to_all_others(seed, total, count, radius):
     points = np.random.default_rng(seed).normal(size=(total, 3)).astype(np.float32)
-    chosen, nearest = quality.spread(points, count, radius)
+    chosen, nearest = survey.spread(points, count, radius)
     between = np.linalg.norm(points[:, None] - points[None], axis=2)
     np.fill_diagonal(between, np.inf)
     assert len({*chosen}) == len(chosen) <= count
@@ -461,12 +463,13 @@ class TestPage:
         page = tmp_path / "page.html"
         result = run(folder, "--html", page)[1]
         text = page.read_text()
-        assert text.count('src="data:image/png;base64,') == text.count("<img ") == 3
+        assert text.count('src="data:image/png;base64,') == text.count("<img ") == 9
+        assert f"{result['grade'].upper()}: 40 of 41 samples can be used" in text
         assert "<script" not in text and "http" not in text
         assert "&lt;img src=x&gt;.npz" in text
         for finding in result["findings"]:
             assert finding["reason"] in text and finding["advice"] in text
-        assert result["lonely"][0]["file"] in text
+        assert result["outliers"][0]["file"] in text
         assert {path.name for path in tmp_path.iterdir()} == {"set", "page.html"}
 
     @pytest.mark.parametrize("count", [0, 1, 2])
@@ -505,6 +508,12 @@ class TestExitCodes:
             check.main([str(calibration_dir), "--html", str(calibration_dir / page)])
         assert ended.value.code == 2
 
+    def test_a_page_that_cannot_be_made(self, calibration_dir, tmp_path, no_jinja2, capsys):
+        with pytest.raises(SystemExit) as ended:
+            check.main([str(calibration_dir), "--html", str(tmp_path / "page.html")])
+        assert ended.value.code == 2
+        assert "found no Jinja2; pip install Jinja2" in capsys.readouterr().err
+
     def test_a_page_that_cannot_be_written(self, calibration_dir, tmp_path, run):
         (tmp_path / "page.html").mkdir()
         code, result = run(calibration_dir, "--html", tmp_path / "page.html")
@@ -515,7 +524,7 @@ class TestExitCodes:
         def interrupt(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(quality, "survey", interrupt)
+        monkeypatch.setattr(survey, "survey", interrupt)
         assert run(calibration_dir)[0] == 130
 
 
@@ -524,7 +533,7 @@ def test_a_file_that_is_replaced_meanwhile_is_not_counted(calibration_dir, contr
         files[3].unlink()
         return files
 
-    found = quality.survey(calibration_dir, contract, progress)
+    found = survey.survey(calibration_dir, contract, progress)
     assert len(found.files) == 23 and not found.unusable
 
 

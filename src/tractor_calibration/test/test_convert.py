@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import re
@@ -12,20 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from folders import snapshot
 
-from tractor_calibration import conversion, dataset, ladder
+from tractor_calibration.conversion import attempts, dataset
+from tractor_calibration.conversion import stages as conversion
 from tractor_calibration.parameters import TARGETS, ConvertParameters, Request
-from tractor_core import samples
+from tractor_core import outside, samples
 from tractor_core.contract import normalize
 from tractor_core.drift import feature_names
 from tractor_core.errors import ModelError
-from tractor_inference import manifest, probes
-from tractor_inference.backends import open_backend
+from tractor_inference.model import limited, manifest, reference_vectors
+from tractor_inference.model.backends import open_backend
 
 COMMAND = [sys.executable, "-m", "tractor_calibration", "convert"]
 
@@ -228,7 +231,7 @@ class TestRefusals:
         assert sentence in done.stderr
 
     def test_another_converter_is_at_work(self, models):
-        from tractor_calibration import promotion
+        from tractor_calibration.store import promotion
 
         with promotion.workspace(models):
             done = run(models / "actor.onnx")
@@ -288,7 +291,7 @@ def request(models, contract, calibration_dir=None, accept=False, fp16=False, **
         calibration_dir=calibration_dir,
         contract=contract,
         parameters=ConvertParameters(**changes),
-        accept_doubts=accept,
+        accept_warnings=accept,
         allow_fp16=fp16,
     )
 
@@ -319,21 +322,16 @@ ANSWERING_CHILD = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from tractor_inference import onnx_session, rknn_toolkit
-from tractor_core import parameters
-from tractor_core.contract import Contract
-from tractor_inference.manifest import BuildRecord
+from tractor_inference.model.onnx import session as onnx_session
 folder = Path(sys.argv[1])
 job = json.loads((folder / "job.json").read_text())
-contract = parameters.from_values(Contract, job["observation"])
-frames = np.load(folder / "frames.npz")
+frames, grids = np.load(folder / "frames.npz"), np.load(folder / "grids.npy")
 builds = {}
-for name, options in job["builds"].items():
+for name in job["builds"]:
     session = onnx_session.open_session((folder / f"{name}.onnx").read_bytes())
-    proprio = rknn_toolkit.network_proprio(contract, frames["proprio"], BuildRecord(**options))
     good = np.stack([
         session.run(["action"], {"bev": b[None], "proprio": p[None]})[0][0]
-        for b, p in zip(frames["bev"], proprio)
+        for b, p in zip(grids, frames["proprio"])
     ])
     actions, slip = good, 0.0
     CHANGE
@@ -375,7 +373,7 @@ def report_of(error, tmp_path):
     return page.read_text()
 
 
-def test_an_int8_model_that_disagrees_on_every_rung(
+def test_an_int8_model_that_disagrees_in_every_attempt(
     models, contract, calibration_dir, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -385,31 +383,55 @@ def test_an_int8_model_that_disagrees_on_every_rung(
         conversion.convert(request(models, contract, calibration_dir, accept=True), wrong)
     assert failed.value.stage == "gate"
     text = str(failed.value)
-    assert [a["verdict"] for a in failed.value.details["validation"]["attempts"]].count("fail") == 4
-    assert "judged on 8 frames" in text
+    assert [a["verdict"] for a in failed.value.details["validation"]["attempts"]].count("fail") == 3
+    assert "validated on 8 frames" in text
     assert "left: mean absolute error: expected at most 0.03, found 0.3" in text
-    for rung in ("coverage: fail", "mmse: fail", "normaliser inside: fail", "hybrid: fail"):
-        assert rung in text
+    for attempt in ("coverage: fail", "mmse: fail", "hybrid: fail"):
+        assert attempt in text
     assert "more coverage: not tried: the ranges of all samples are covered" in text
     assert "--allow-fp16" in text
     assert snapshot(models) == before
     page = report_of(failed.value, tmp_path)
     assert "NOT PROMOTED" in page
-    assert page.count("<td>fail</td>") == 4
+    assert page.count("<td>fail</td>") == 3
+    assert "FAIL: on 8 held-out samples the actions of the INT8 model differ" in page
+    assert page.count('src="data:image/png;base64,') == page.count("<img ") == 7
+    assert "<script" not in page and "http" not in page
 
 
-@pytest.mark.parametrize("good", ["more_coverage", "mmse", "normaliser_inside", "hybrid"])
-def test_the_ladder_ends_where_a_rung_passes(models, contract, calibration_dir, good):
+def test_an_int8_model_that_answers_nan_has_a_report_too(
+    models, contract, calibration_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    wrong = answering("if name != 'fp16': actions[:, 0] = np.nan")
+    with pytest.raises(conversion.StageError, match="found NaN or Inf") as failed:
+        conversion.convert(request(models, contract, calibration_dir), wrong)
+    assert failed.value.stage == "gate"
+    assert "left: ONNX" in report_of(failed.value, tmp_path)
+
+
+def test_what_the_report_needs_is_looked_for_before_anything_is_built(models, contract, no_jinja2):
+    before = snapshot(models)
+    with pytest.raises(
+        conversion.StageError, match="found no Jinja2; pip install Jinja2"
+    ) as failed:
+        conversion.convert(request(models, contract), ["false"])
+    assert failed.value.stage == "toolkit"
+    assert snapshot(models) == before
+
+
+@pytest.mark.parametrize("good", ["more_coverage", "mmse", "hybrid"])
+def test_the_first_attempt_that_passes_is_the_last(models, contract, calibration_dir, good):
     child = answering(f"actions[:, 0] += 0.3 * (name not in ('fp16', '{good}'))")
     few = {"calibration_frames": 2} if good == "more_coverage" else {}
     result = conversion.convert(request(models, contract, calibration_dir, **few), child)
-    proved = result["validation"]
-    assert (proved["verdict"], proved["rung"]) == ("pass", good)
-    assert [a["rung"] for a in proved["attempts"]][-1] == good
+    found = result["validation"]
+    assert (found["verdict"], found["rung"]) == ("pass", good)
+    assert [a["rung"] for a in found["attempts"]][-1] == good
     record = manifest.read(models / "remote_trained.rknn")
     assert record.build.algorithm == ("mmse" if good == "mmse" else "normal")
     assert record.build.hybrid == (good == "hybrid")
-    assert record.build.normaliser_inside == (good == "normaliser_inside")
+    assert not record.build.normaliser_inside
     assert len(record.calibration.samples) == result["samples"]["calibration"] > 2
 
 
@@ -425,14 +447,50 @@ def test_the_manifest_names_the_bytes_that_calibrated(models, contract, calibrat
     assert all(before[sample.file] == sample.sha256 for sample in record.calibration.samples)
 
 
-def test_among_doubtful_builds_the_plainest_is_taken(models, contract, calibration_dir):
+def test_a_conversion_reads_each_sample_and_inspects_the_onnx_once(
+    models, contract, calibration_dir, monkeypatch
+):
+    opened, inspected = Counter(), []
+    read, call = outside.read_bytes, limited.call
+
+    def count_reads(path, *arguments, **options):
+        opened[path] += 1
+        return read(path, *arguments, **options)
+
+    def count_children(*arguments):
+        inspected.append(arguments[1].__name__)
+        return call(*arguments)
+
+    monkeypatch.setattr(outside, "read_bytes", count_reads)
+    monkeypatch.setattr(limited, "call", count_children)
+    conversion.convert(request(models, contract, calibration_dir), answering())
+    files = samples.list_files(calibration_dir)
+    assert {file: opened[file] for file in files} == dict.fromkeys(files, 1)
+    assert inspected == ["examine"]
+
+
+def test_the_toolkit_builds_the_bytes_that_were_inspected(models, contract, tmp_path):
+    # The user's file is another one when the toolkit starts, and the manifest names the first.
+    onnx, given = models / "actor.onnx", tmp_path / "given.onnx"
+    before = onnx.read_bytes()
+    child = answering(
+        f"Path({str(given)!r}).write_bytes((folder / f'{{name}}.onnx').read_bytes())\n"
+        f"    Path({str(onnx)!r}).write_text('replaced')"
+    )
+    conversion.convert(request(models, contract), child)
+    assert given.read_bytes() == before
+    record = manifest.read(models / "remote_trained.rknn")
+    assert record.onnx.sha256 == hashlib.sha256(before).hexdigest()
+
+
+def test_among_builds_with_warnings_the_plainest_is_taken(models, contract, calibration_dir):
     child = answering("actions[:, 0] += 0.02 * (name != 'fp16') - 0.001 * (name == 'hybrid')")
     result = conversion.convert(request(models, contract, calibration_dir, accept=True), child)
-    assert len(result["validation"]["attempts"]) == len(ladder.RUNGS)
+    assert len(result["validation"]["attempts"]) == len(attempts.ATTEMPTS)
     assert result["validation"]["rung"] == "coverage"
 
 
-def test_a_rung_that_the_toolkit_cannot_build_is_passed_over(models, contract, calibration_dir):
+def test_an_attempt_that_the_toolkit_cannot_build_is_passed_over(models, contract, calibration_dir):
     child = answering(
         "if name == 'mmse': raise SystemExit(3)\n"
         "    actions[:, 0] += 0.3 * (name not in ('fp16', 'hybrid'))"
@@ -453,31 +511,31 @@ def test_fp16_is_promoted_only_when_it_is_allowed(models, contract, calibration_
     assert (record.model.precision, record.calibration.samples) == ("fp16", ())
 
 
-DOUBTFUL = "actions[:, 0] += 0.02 * (name != 'fp16')"
+WITH_WARNINGS = "actions[:, 0] += 0.02 * (name != 'fp16')"
 
 
-def test_a_doubtful_model_is_promoted_only_when_that_is_accepted(
+def test_a_model_with_warnings_is_promoted_only_when_they_are_accepted(
     models, contract, calibration_dir, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = snapshot(models)
     with pytest.raises(conversion.StageError, match="--accept-warnings") as failed:
-        conversion.convert(request(models, contract, calibration_dir), answering(DOUBTFUL))
-    assert failed.value.stage == "doubt"
+        conversion.convert(request(models, contract, calibration_dir), answering(WITH_WARNINGS))
+    assert failed.value.stage == "warning"
     assert snapshot(models) == before
     assert "NOT PROMOTED" in report_of(failed.value, tmp_path)
     result = conversion.convert(
-        request(models, contract, calibration_dir, accept=True), answering(DOUBTFUL)
+        request(models, contract, calibration_dir, accept=True), answering(WITH_WARNINGS)
     )
     assert result["validation"]["verdict"] == "warn"
-    assert any("accepted with doubts: left: mean absolute" in note for note in result["notes"])
+    assert any("accepted with warnings: left: mean absolute" in note for note in result["notes"])
     assert manifest.read(models / "remote_trained.rknn").validation["verdict"] == "warn"
 
 
 def test_few_frames_are_stated_with_the_verdict(models, contract, calibration_dir):
     result = conversion.convert(request(models, contract, calibration_dir), answering())
     assert result["validation"]["frames"] == 8
-    assert any("judged on 8 frames, fewer than the 200 wanted" in n for n in result["notes"])
+    assert any("validated on 8 frames, fewer than the 200 wanted" in n for n in result["notes"])
 
 
 def test_a_full_disk_at_the_end(models, contract, calibration_dir, monkeypatch):
@@ -560,13 +618,13 @@ def test_a_file_of_the_user_in_rknn_dataset_is_found_before_the_build(
     assert (snapshot(models), snapshot(calibration_dir)) == before
 
 
-def test_a_proved_model_is_kept_when_rknn_dataset_cannot_be_written(
+def test_a_validated_model_is_kept_when_rknn_dataset_cannot_be_written(
     models, contract, calibration_dir, monkeypatch
 ):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tractor_calibration.dataset.publish", full)
+    monkeypatch.setattr("tractor_calibration.conversion.dataset.publish", full)
     result = conversion.convert(request(models, contract, calibration_dir), answering())
     assert (models / "remote_trained.rknn").read_bytes() == b"a model"
     assert "rknn_dataset" not in result
@@ -632,17 +690,17 @@ def test_samples_that_never_show_an_obstacle_are_refused(models, calibration_dir
 
 
 @pytest.mark.toolkit
-@pytest.mark.parametrize("rung", [*ladder.RUNGS])
-def test_every_rung_builds_and_opens_again_in_the_simulator(
-    models, contract, calibration_dir, monkeypatch, rung
+@pytest.mark.parametrize("attempt", [*attempts.ATTEMPTS])
+def test_every_attempt_builds_and_opens_again_in_the_simulator(
+    models, contract, calibration_dir, monkeypatch, attempt
 ):
-    monkeypatch.setattr(ladder, "RUNGS", {ladder.COVERAGE: ladder.RUNGS[rung]})
+    monkeypatch.setattr(attempts, "ATTEMPTS", {attempts.COVERAGE: attempts.ATTEMPTS[attempt]})
     result = conversion.convert(request(models, contract, calibration_dir, accept=True))
     record = manifest.read(models / "remote_trained.rknn")
     assert result["build"] == dataclasses.asdict(record.build)
     backend = open_backend("rknn_sim", models / "remote_trained.rknn", contract)
     # Built again from the same, the simulator answers bit for bit the same.
-    assert probes.check(backend) == 0.0
+    assert reference_vectors.check(backend) == 0.0
     backend.close()
     assert "<td>action</td>" in (models / "actor.report.html").read_text()
 
@@ -692,7 +750,7 @@ def test_what_torch_writes_by_default_converts_and_is_found_again(
         assert change in note
     rknn = models / "remote_trained.rknn"
     simulator = open_backend("rknn_sim", rknn, contract)
-    probes.check(simulator)
+    reference_vectors.check(simulator)
     simulator.close()
     weights = bytearray(beside.read_bytes())
     weights[0] ^= 1
@@ -760,7 +818,7 @@ def test_int8_in_folders_with_a_space(models, calibration_dir, tmp_path, contrac
     names = {path.name for path in (calibration_dir / "rknn_dataset").iterdir()}
     assert len(names) == 2 * len(found.calibration.samples) + 1
     assert (models / "actor.rknn").read_bytes() == b"the older model"
-    assert "<svg" in (models / "actor_int8.report.html").read_text()
+    assert "data:image/png" in (models / "actor_int8.report.html").read_text()
 
 
 @pytest.mark.toolkit
@@ -781,19 +839,19 @@ def test_an_earlier_version_runs_in_the_simulator(models, calibration_dir, contr
 
 
 @pytest.mark.toolkit
-def test_too_few_to_hold_out_is_a_doubt_and_fp16_samples_only_validate(models, calibration_dir):
+def test_too_few_to_hold_out_is_a_warning_and_fp16_samples_only_validate(models, calibration_dir):
     for file in samples.list_files(calibration_dir)[11:]:
         file.unlink()
     arguments = (models / "actor.onnx", "--calibration-dir", calibration_dir)
     done = run(*arguments, "--quantize")
-    # Judged on what it was calibrated with, INT8 passes every gate.
+    # Validated on what it was calibrated with, INT8 passes every gate.
     assert done.returncode == 11
     assert "of 11 samples 8 cannot be held out 0.5 s apart from 10 that calibrate" in done.stderr
     assert "11 usable samples are poor calibration" in done.stderr
     done = run(*arguments, "--quantize", "--accept-warnings")
     assert done.returncode == 0, done.stderr
     assert "verdict: warn" in done.stdout
-    assert "accepted with doubts: of 11 samples" in done.stdout
+    assert "accepted with warnings: of 11 samples" in done.stdout
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert "without --quantize the samples validate the model" in done.stdout

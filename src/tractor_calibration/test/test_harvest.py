@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tractor_calibration import bag_mcap, bag_reader, harvest
-from tractor_calibration.recorded_drive import Settings
+from tractor_calibration import harvest
+from tractor_calibration.bags import mcap, reader
+from tractor_calibration.bags.recorded_drive import Settings
 from tractor_core import proprio, samples
 from tractor_core.bev.builder import BevBuilder
 from tractor_core.kinematics import action_to_velocity
@@ -231,7 +232,7 @@ def losses(result):
 
 
 def file_of(bag):
-    (file,) = (f for f in bag.iterdir() if f.suffix in bag_reader.SUFFIXES)
+    (file,) = (f for f in bag.iterdir() if f.suffix in reader.SUFFIXES)
     return file
 
 
@@ -319,7 +320,7 @@ def test_stamps_of_a_simulation_are_compared_with_its_clock(run, tmp_path, out, 
 # What is kept
 
 
-def test_so_many_are_kept_the_same_each_time_and_least_alike(run, bag, out, drive, contract):
+def test_so_many_are_kept_the_same_each_time_and_most_diverse(run, bag, out, drive, contract):
     assert run(bag, "--keep", 20)[0] == 0
     first = harvested(out, contract)
     out.rename(out.with_name("first"))
@@ -658,10 +659,10 @@ def compressor(name):
 
 def chunks_of(data):
     """Return (offset, length) of the chunk records of an MCAP file."""
-    position, found = len(bag_mcap.MAGIC), []
+    position, found = len(mcap.MAGIC), []
     while position < len(data) - 8:
         operation, length = struct.unpack_from("<BQ", data, position)
-        if operation == bag_mcap.CHUNK:
+        if operation == mcap.CHUNK:
             found.append((position, length))
         position += 9 + length
     return found
@@ -742,7 +743,7 @@ def test_what_a_killed_recorder_left_in_the_log_is_read(run, tmp_path, out, driv
 @pytest.mark.parametrize(
     "content", [b"", b"no recording", b"\x89MCAP0\r\n", b"SQLite format 3\x00"]
 )
-@pytest.mark.parametrize("suffix", bag_reader.SUFFIXES)
+@pytest.mark.parametrize("suffix", reader.SUFFIXES)
 def test_a_file_with_nothing_in_it_is_named_and_the_other_drives_are_harvested(
     run, bag, tmp_path, content, suffix, drive
 ):
@@ -843,7 +844,8 @@ def test_harvested_and_live_samples_agree(
 
     live = tmp_path / "live"
     ros_graph.start(
-        "tractor_inference.drive_node", node="sac_actor", backend="onnx", model=str(actor_onnx),
+        "tractor_inference.nodes.drive_node", node="sac_actor", backend="onnx",
+        model=str(actor_onnx),
         calibration_dir=str(live), sample_probability=1.0, sample_keep=1000,
         sample_retention="reservoir",
     )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from folders import snapshot
 
 from tractor_calibration import models as command
-from tractor_calibration import promotion
+from tractor_calibration.store import promotion
 from tractor_core import paths
 from tractor_core.errors import ParameterError
 
@@ -80,7 +80,7 @@ def test_list_shows_every_version_and_what_drives(run, versioned):
     assert lines[4].strip().startswith(f"{OTHER}/other.rknn: expected an .rknn file")
     assert lines[5].split()[:2] == ["->", "3"] and lines[5].endswith(SECOND)
     assert lines[6:] == [
-        f"drives: {SECOND}",
+        f"active model: {SECOND}",
         f"rollback goes to: {OTHER}, which is broken; models promote V",
     ]
 
@@ -109,7 +109,7 @@ def test_list_of_a_folder_without_versions(run, versioned):
     code, out, _ = run("list")
     assert code == 0
     assert "no versions: convert makes one of an ONNX actor" in out
-    assert out.endswith("drives: no model\nrollback goes to: no model\n")
+    assert out.endswith("active model: no model\nrollback goes to: no model\n")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,6 @@ def test_list_of_a_folder_without_versions(run, versioned):
         ("warn", {}, "int8 rk3588 warn"),
         ("pass", {"algorithm": "mmse"}, "int8 mmse rk3588 pass"),
         ("pass", {"hybrid": True}, "int8 hybrid rk3588 pass"),
-        ("pass", {"normaliser_inside": True}, "int8 normaliser inside rk3588 pass"),
         (None, {}, "int8 rk3588 -"),
         (["pass"], {}, "int8 rk3588 -"),
         ("\x1b[2J", {}, "int8 rk3588 -"),
@@ -142,11 +141,25 @@ def test_list_tells_how_a_version_was_built_and_whether_it_passed(
     assert lines[1].index("version") == lines[2].index(FIRST)
 
 
+def test_a_version_whose_network_normalises_its_inputs_is_refused_in_words(run, versioned):
+    file = versioned / "versions" / FIRST / "actor.json"
+    record = json.loads(file.read_text())
+    record["build"]["normaliser_inside"] = True
+    file.chmod(0o644)
+    file.write_text(json.dumps(record))
+    code, out, _ = run("list")
+    assert code == 0 and "broken" in out
+    refusal = "normaliser_inside: expected false, found true: such builds are no longer supported"
+    assert refusal in out
+    code, _, err = run("promote", FIRST)
+    assert code == 6 and refusal in err
+
+
 def test_list_says_that_nothing_drives_when_the_version_is_gone(run, versioned):
     move_version(versioned, SECOND)
     code, out, _ = run("list")
     assert code == 0 and "->" not in out
-    assert f"drives: none: its folder versions/{SECOND} is gone; models promote V\n" in out
+    assert f"active model: none: its folder versions/{SECOND} is gone; models promote V\n" in out
     assert as_json(run, "list")["exists"] is False
     shutil.rmtree(versioned / "versions")
     assert f"versions/{SECOND} is gone; convert again\n" in run("list")[1]
@@ -155,7 +168,7 @@ def test_list_says_that_nothing_drives_when_the_version_is_gone(run, versioned):
 def test_list_says_where_a_rollback_goes_and_when_it_cannot(run, versioned):
     run("rollback")
     run("rollback")
-    assert run("list")[1].endswith(f"drives: {FIRST}\nrollback goes to: no model\n")
+    assert run("list")[1].endswith(f"active model: {FIRST}\nrollback goes to: no model\n")
     run("promote", SECOND)
     move_version(versioned, FIRST)
     assert f"rollback goes to: none: its folder versions/{FIRST} is gone" in run("list")[1]
@@ -165,9 +178,9 @@ def test_a_link_made_by_hand_is_named_as_it_is(run, versioned, tmp_path):
     link = versioned / "remote_trained.rknn"
     link.unlink()
     link.symlink_to(tmp_path / "mine.rknn")
-    assert f"drives: none: {tmp_path}/mine.rknn is no version" in run("list")[1]
+    assert f"active model: none: {tmp_path}/mine.rknn is no version" in run("list")[1]
     (tmp_path / "mine.rknn").touch()
-    assert f"drives: {tmp_path}/mine.rknn\n" in run("list")[1]
+    assert f"active model: {tmp_path}/mine.rknn\n" in run("list")[1]
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -201,13 +214,13 @@ def test_list_takes_a_model_without_figures(run, versioned):
 def test_promote_says_what_drives_and_what_the_rover_must_do(run, versioned, text):
     code, out, _ = run("promote", text)
     assert code == 0
-    assert f"{FIRST} drives now; before: {SECOND}" in out
+    assert f"{FIRST} is the active model now; before: {SECOND}" in out
     assert "ros2 service call /sac_actor/reload_model std_srvs/srv/Trigger" in out
     assert "watch_model" in out
     assert (versioned / "remote_trained.rknn").read_bytes() == b"first"
     code, out, _ = run("promote", text)
     assert code == 0
-    assert f"{FIRST} drives already" in out
+    assert f"{FIRST} is the active model already" in out
 
 
 def test_rollback_goes_back_step_by_step_and_then_says_there_is_nothing(run, versioned):

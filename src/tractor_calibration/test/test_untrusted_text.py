@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tractor_calibration import check, harvest, models, report
+from tractor_calibration import check, harvest, models
+from tractor_calibration.pages import page as pages
 from tractor_core import samples
+from tractor_core.text import printable
 
 # Any name that Linux takes, as Python sees it: surrogates are bytes that are no UTF-8.
 NAMES = st.binary(min_size=1, max_size=40).map(
@@ -103,16 +105,26 @@ class _Texts(html.parser.HTMLParser):
         self.texts.append(data)
 
 
+# What a report of each kind does with texts of others, without its plots.
+PAGE = """{% extends "tractor_calibration/pages/base.html" %}
+{% import "tractor_calibration/pages/parts.html" as parts %}
+{% block body %}{{ parts.table([text], [[text]]) }}{{ parts.list([text]) }}{% endblock %}"""
+
+
 @given(TEXTS)
 def test_a_page_shows_any_text_as_text(text):
-    page = report.page(text, f"<table>{report.table_row('td', [text])}</table>")
+    template = pages.environment().from_string(PAGE)
+    page = template.render(title=text, tone=text, verdict=text, text=text)
     page.encode("utf-8")
     parser = _Texts()
     parser.feed(page)
     assert parser.tags == [
-        "html", "head", "meta", "title", "style", "body", "h1", "table", "tr", "td",
+        "html", "head", "meta", "meta", "title", "style", "body", "h1", "p",
+        "div", "table", "tr", "th", "tr", "td", "ul", "li",
     ]  # fmt: skip
-    assert_harmless("".join(parser.texts))
+    shown = "".join(parser.texts)
+    assert_harmless(shown)
+    assert text == "" or shown.count(printable(text)) >= 6
 
 
 ASCII = {"PYTHONIOENCODING": "ascii"}

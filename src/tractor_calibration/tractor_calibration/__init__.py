@@ -1,1 +1,1 @@
-"""Checks calibration samples and converts ONNX actors into proven RKNN models."""
+"""Checks calibration samples and converts ONNX actors into validated RKNN models."""

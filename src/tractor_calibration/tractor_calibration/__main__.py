@@ -8,7 +8,7 @@ from tractor_core.cli import dispatch
 
 VERBS = {
     "check": "check a folder of calibration samples, and say what it lacks",
-    "convert": "convert an ONNX actor to a proved RKNN model",
+    "convert": "convert an ONNX actor to a validated RKNN model",
     "harvest": "make calibration samples of recorded drives",
     "models": "list the versions of the models, promote one, or go back to the one before",
 }

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import itertools
 import logging
 import os
@@ -40,7 +39,7 @@ from tractor_core.cli import (
     printing,
     uninterrupted,
 )
-from tractor_core.errors import ParameterError, SampleError
+from tractor_core.errors import ParameterError, SampleError, TractorError
 from tractor_core.files import replace_file
 from tractor_core.system_error import explain
 from tractor_core.text import printable
@@ -70,8 +69,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--html: expected a name that ends in .html, found {args.html}")
         if not args.html.absolute().parent.is_dir():
             parser.error(f"--html: expected a file in a folder that exists, found {args.html}")
-        if importlib.util.find_spec("matplotlib") is None:
-            parser.error("--html: needs matplotlib; install it, or run this from the .venv")
+        from .pages import page
+
+        try:
+            page.require_libraries()
+        except TractorError as error:
+            parser.error(f"--html: {error}")
     return args
 
 
@@ -143,9 +146,9 @@ def _move(file: Path, reason: str, place: int) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """Return the result as text for a terminal."""
-    from tractor_inference.sampler import ENOUGH_IN_REGION
+    from tractor_core.diversity import ENOUGH_IN_REGION
 
-    from .quality import GOOD_SAMPLES
+    from .samples.quality import GOOD_SAMPLES
 
     distinct = result["distinct"]
     more = " or more" if distinct == GOOD_SAMPLES else ""
@@ -178,12 +181,12 @@ def table(result: dict[str, Any]) -> str:
                 + ("  few" if count < ENOUGH_IN_REGION else "")
                 for i, (region, count) in enumerate(counts.items())
             ]
-        if result["lonely"]:
+        if result["outliers"]:
             lines += ["", "stand alone (distance to the nearest other sample)"]
             lines += [
                 f"  {printable(gap['file'])}  {gap['distance']:.2f}  "
                 f"{', '.join(gap['regions'].values())}"
-                for gap in result["lonely"]
+                for gap in result["outliers"]
             ]
     if result["unusable"]:
         lines += ["", "cannot be used", *_unusable(result["unusable"])]
@@ -204,7 +207,7 @@ def table(result: dict[str, Any]) -> str:
 
 def _unusable(reasons: dict[str, str]) -> list[str]:
     """Return each reason once, with its files."""
-    from .quality import listed
+    from .samples.quality import listed
 
     files: dict[str, list[str]] = {}
     for name, reason in reasons.items():
@@ -218,9 +221,9 @@ def _check(
     args: argparse.Namespace, contract: Any, others: Sequence[Any]
 ) -> tuple[dict[str, Any], int, list[str]]:
     """Return the result, the exit code, and what went wrong with files."""
-    from . import quality
+    from .samples import quality, survey
 
-    found = quality.survey(args.folder, contract, _progress)
+    found = survey.survey(args.folder, contract, _progress)
     result = quality.describe(found, others)
     result["quarantined"] = {}
     problems: list[str] = []
@@ -230,7 +233,7 @@ def _check(
         except OSError as error:
             problems.append(f"nothing was moved: {explain(error, args.folder)}")
     if args.html is not None:
-        from . import check_report
+        from .samples import report as check_report
 
         try:
             replace_file(args.html, check_report.render(result, found))

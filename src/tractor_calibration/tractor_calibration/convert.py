@@ -1,11 +1,11 @@
-"""Convert an ONNX actor to an RKNN model that has been proved against it.
+"""Convert an ONNX actor to an RKNN model that is validated against it.
 
 Exit codes:
-  0  converted, proved and promoted
+  0  converted, validated and promoted
   2  wrong arguments or parameters
   3  the ONNX file is not an actor of this contract
   4  no usable calibration samples
-  5  rknn-toolkit2 refused a step or left a file out
+  5  rknn-toolkit2 refused a step or left a file out, or what the report needs is missing
   6  the model does not agree with its ONNX, whatever was tried
   7  files cannot be written, or another converter is busy
   8  rknn-toolkit2 died, for instance with SIGABRT
@@ -25,15 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_core.cli import (
-    INTERRUPTED,
-    USAGE,
-    answer,
-    begin,
-    make_parser,
-    params_file,
-    printing,
-)
+from tractor_core.cli import INTERRUPTED, USAGE, answer, begin, make_parser, params_file, printing
 from tractor_core.errors import ParameterError
 from tractor_core.text import printable_rows
 
@@ -41,7 +33,7 @@ from .parameters import NODE, TARGETS, ConvertParameters, Request
 
 EXIT_CODES = {
     "onnx": 3, "samples": 4, "toolkit": 5, "gate": 6, "files": 7,
-    "died": 8, "slow": 9, "large": 10, "doubt": 11,
+    "died": 8, "slow": 9, "large": 10, "warning": 11,
 }  # fmt: skip
 
 
@@ -90,13 +82,13 @@ def _parameters(args: argparse.Namespace) -> tuple[Path, ConvertParameters]:
 
 def summary(result: dict[str, Any]) -> str:
     """Return the result of a conversion as a few lines for a terminal."""
-    from . import ladder
+    from .conversion import attempts
 
-    proved, counts = result["validation"], result["samples"]
-    builds = [name for name in ("fp16", "int8") if name in proved]
+    validation, counts = result["validation"], result["samples"]
+    builds = [name for name in ("fp16", "int8") if name in validation]
     lines = [
         f"{result['precision'].upper()} model for {result['target']}: {result['model']}",
-        f"verdict: {proved['verdict']} ({ladder.words(proved['rung'])})",
+        f"verdict: {validation['verdict']} ({attempts.words(validation['rung'])})",
         "",
         f"{'':8}{'MB':>8}{'MAE':>10}{'p99':>10}{'max':>10}{'SQNR dB':>10}{'within 0.05':>13}",
         f"{'ONNX':8}{result['onnx_bytes'] / 1e6:8.2f}",
@@ -104,7 +96,7 @@ def summary(result: dict[str, Any]) -> str:
     lines += [
         f"{name.upper():8}{b['bytes'] / 1e6:8.2f}{b['mae']:10.5f}{b['p99']:10.5f}{b['max']:10.5f}"
         f"{b['sqnr_db']:10.1f}{b['within_0_05']:13.1%}"
-        for name, b in ((name, proved[name]) for name in builds)
+        for name, b in ((name, validation[name]) for name in builds)
     ]
     lines += ["", f"samples: {counts['found']} found, {counts['usable']} usable"]
     if counts["calibration"]:
@@ -112,10 +104,10 @@ def summary(result: dict[str, Any]) -> str:
             f"calibrated with {counts['calibration']} samples, chosen by coverage from "
             f"{counts['pool']}"
         )
-    if len(proved["attempts"]) > 1:
-        lines += ["tried:", *(f"  {ladder.line(attempt)}" for attempt in proved["attempts"])]
+    if len(validation["attempts"]) > 1:
+        lines += ["tried:", *(f"  {attempts.line(attempt)}" for attempt in validation["attempts"])]
     lines += [
-        f"validated on {proved['frames']} {proved['source']}",
+        f"validated on {validation['frames']} {validation['source']}",
         *(f"note: {note}" for note in result["notes"]),
         "seconds: " + ", ".join(f"{name} {s:.2f}" for name, s in result["seconds"].items()),
         "written: "
@@ -139,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file, params = _parameters(args)
             from tractor_core import contract
 
-            from . import conversion
+            from .conversion import stages as conversion
 
             request = Request(
                 args.onnx, args.output, args.quantize, args.calibration_dir,

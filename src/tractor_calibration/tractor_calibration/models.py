@@ -1,16 +1,17 @@
-"""List the versions of the models, choose which one drives, or go back to the one before.
+"""List the versions of the models, choose the active one, or go back to the one before.
 
   models list        every version: number, when and for what it was made, how well it agrees
-  models promote V   let V drive: its name, a beginning that only it has, or its number
-  models rollback    let the model drive that drove before
+  models promote V   make V the active model: its name, a beginning that only it has, or its number
+  models rollback    go back to the model that was active before
 
-A version is read and checked before it drives: its manifest, sha256, size and contract. A running
-rover goes on with the model it has loaded until it is told, or watches the folder (watch_model).
+A version is read and checked before it is activated: its manifest, sha256, size and contract. A
+running rover goes on with the model it has loaded until it is told, or watches the folder
+(watch_model).
 
 Exit codes:
-  0  listed, or the version drives
+  0  listed, or the version is active
   2  wrong arguments or parameters
-  3  no such version, several that fit, or nothing that drove before
+  3  no such version, several that fit, or none that was active before
   6  the version cannot be used: its manifest, sha256, size or contract is not as expected
   7  no models folder, files in the way, it cannot be written, or a conversion is busy there
   130  interrupted
@@ -28,15 +29,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_core.cli import (
-    INTERRUPTED,
-    USAGE,
-    answer,
-    begin,
-    make_parser,
-    params_file,
-    printing,
-)
+from tractor_core.cli import INTERRUPTED, USAGE, answer, begin, make_parser, params_file, printing
 from tractor_core.errors import ModelError, ParameterError, TractorError
 from tractor_core.system_error import explain
 from tractor_core.text import printable
@@ -58,7 +51,7 @@ class _RefusedError(Exception):
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("models", __doc__)
     parser.add_argument("verb", choices=("list", "promote", "rollback"))
-    parser.add_argument("version", nargs="?", metavar="V", help="for promote: the version to drive")
+    parser.add_argument("version", nargs="?", metavar="V", help="for promote: the version")
     parser.add_argument(
         "--models-dir", type=Path, metavar="DIR",
         help="the models folder (default: models/ here, else that of the workspace)",
@@ -83,22 +76,22 @@ def _refusing(folder: Path, code: int) -> Iterator[None]:
 
 
 def _list(folder: Path, contract: Any) -> dict[str, Any]:
-    from . import models_folder
+    from .store import folder as models_folder
 
-    drives = models_folder.driving(folder)
+    active = models_folder.active(folder)
     rows = []
     for version in models_folder.versions(folder, contract):
         row: dict[str, Any] = {
             "number": version.number,
             "version": version.name,
-            "drives": version.name == drives,
+            "drives": version.name == active,
         }
         if version.record is None:
             row["broken"] = version.broken
         else:
             model = version.record.model
-            proved = version.record.validation.get(model.precision)
-            figures = proved if isinstance(proved, dict) else {}
+            measured = version.record.validation.get(model.precision)
+            figures = measured if isinstance(measured, dict) else {}
             row |= {
                 "created": version.record.created,
                 "precision": model.precision,
@@ -112,7 +105,7 @@ def _list(folder: Path, contract: Any) -> dict[str, Any]:
         rows.append(row)
     return {
         "folder": str(folder),
-        "drives": drives,
+        "drives": active,
         "exists": (folder / models_folder.LINK).exists(),
         "before": models_folder.before(folder),
         "versions": rows,
@@ -124,8 +117,9 @@ def _number(value: Any) -> float | None:
 
 
 def _change(folder: Path, verb: str, wanted: str | None, contract: Any) -> dict[str, Any]:
-    """Let a version drive: the wanted one, or the one before."""
-    from . import models_folder, promotion
+    """Activate a version: the wanted one, or the one before."""
+    from .store import folder as models_folder
+    from .store import promotion
 
     with _refusing(folder, FILES), promotion.workspace(folder) as work:
         with _refusing(folder, NO_VERSION):
@@ -150,7 +144,7 @@ def _change(folder: Path, verb: str, wanted: str | None, contract: Any) -> dict[
 
 def _before(folder: Path, contract: Any) -> str:
     """Return the version to roll back to; raises ModelError."""
-    from . import models_folder
+    from .store import folder as models_folder
 
     version = models_folder.before(folder)
     if version is None:
@@ -166,13 +160,13 @@ def _before(folder: Path, contract: Any) -> str:
 
 
 def _choice(folder: Path, contract: Any) -> str:
-    """Return what to do where `rollback` cannot: which versions could drive instead."""
-    from . import models_folder
+    """Return what to do where `rollback` cannot: which versions could be used instead."""
+    from .store import folder as models_folder
 
     whole = [
         version.name
         for version in models_folder.versions(folder, contract)
-        if version.record and version.name != models_folder.driving(folder)
+        if version.record and version.name != models_folder.active(folder)
     ]
     if not whole:
         return "no other version is whole: convert again"
@@ -210,13 +204,13 @@ def table(result: dict[str, Any]) -> str:
         lines.append("        no versions: convert makes one of an ONNX actor")
     return "\n".join([
         *lines,
-        f"drives: {_state(result, 'drives')}",
+        f"active model: {_state(result, 'drives')}",
         f"rollback goes to: {_state(result, 'before')}",
     ])  # fmt: skip
 
 
 def _state(result: dict[str, Any], key: str) -> str:
-    """Return which model drives, or would after a rollback, and what to do when it cannot."""
+    """Return which model is active, or would be after a rollback, and what to do when it cannot."""
     if result[key] is None:
         return "no model"
     name = printable(result[key])
@@ -234,10 +228,11 @@ def _state(result: dict[str, Any], key: str) -> str:
 
 def summary(result: dict[str, Any]) -> str:
     """Return what a change has done, and what the rover must do, as text for a terminal."""
-    drives = f"{printable(result['folder'])}: {printable(result['drives'])}"
+    model = f"{printable(result['folder'])}: {printable(result['drives'])}"
     if not result["changed"]:
-        return f"{drives} drives already"
-    lines = [f"{drives} drives now; before: {printable(result['before'] or 'no model')}"]
+        return f"{model} is the active model already"
+    before = printable(result["before"] or "no model")
+    lines = [f"{model} is the active model now; before: {before}"]
     if result["kept"]:
         lines.append(f"kept as versions: {printable(', '.join(result['kept']))}")
     lines += [f"a rover that runs changes with: {RELOAD}", "or by itself, with watch_model"]

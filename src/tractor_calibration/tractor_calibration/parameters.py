@@ -22,7 +22,7 @@ class ConvertParameters:
 
     target: str = param("Platform to build for.", "rk3588", choices=TARGETS)
     calibration_frames: int = param(
-        "Samples that calibrate on the first rung, at most; chosen by coverage.",
+        "Samples that calibrate in the first attempt, at most; chosen by coverage.",
         100,
         minimum=1,
         maximum=2000,
@@ -71,11 +71,11 @@ class ConvertParameters:
         "SQNR below which it fails, dB.", 22.0, minimum=-200.0, maximum=200.0
     )
     probe_tolerance: float = param(
-        "How far a backend's action may be from the simulator's on a golden probe.", 0.05,
+        "How far a backend's action may be from the simulator's on a reference vector.", 0.05,
         minimum=0.001, maximum=0.2,  # what a manifest may say, see manifest.MAX_TOLERANCE
     )  # fmt: skip
     mmse_time_limit_s: float = param(
-        "Time that the mmse rung of the ladder may take, s.", 120.0, minimum=1.0, maximum=86400.0
+        "Time that the attempt with mmse may take, s.", 120.0, minimum=1.0, maximum=86400.0
     )
     toolkit_time_limit_s: float = param(
         "Time after which the toolkit's process is killed, s.", 600.0, minimum=1.0, maximum=86400.0
@@ -126,8 +126,8 @@ class HarvestParameters:
 class Request:
     """What to convert: `output` is the .rknn file, `calibration_dir` the folder of samples.
 
-    With `accept_doubts` an INT8 model between pass and fail is promoted, with `allow_fp16` an FP16
-    model when no INT8 model is.
+    With `accept_warnings` an INT8 model between pass and fail is promoted, with `allow_fp16` an
+    FP16 model when no INT8 model is.
     """
 
     onnx: Path
@@ -136,5 +136,5 @@ class Request:
     calibration_dir: Path | None
     contract: Contract
     parameters: ConvertParameters
-    accept_doubts: bool = False
+    accept_warnings: bool = False
     allow_fp16: bool = False

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tractor_core.camera_info import image_size_from_message, intrinsics_from_message, is_rectified
 from tractor_core.errors import SensorError
-from tractor_core.messages import image_size_from_message, intrinsics_from_message, is_rectified
 
 RECTIFIED, RAW = "/camera/depth/image_rect", "/camera/depth/image_raw"
 NO_ROI = (0, 0, 0, 0)

@@ -6,12 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tractor_core import contract as contract_module
-from tractor_core.diversity import (
-    CoverageSet,
-    all_regions,
-    embedding,
-    regions,
-)
+from tractor_core.diversity import DiverseSet, all_regions, embedding, regions
 from tractor_core.paths import default_params_file
 
 CONTRACT = contract_module.load(default_params_file())
@@ -67,7 +62,7 @@ def test_alike_frames_are_near_and_others_far():
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8))
 def test_nearest_neighbours_are_right_after_any_changes(seed, capacity):
     rng = np.random.default_rng(seed)
-    kept = CoverageSet(capacity)
+    kept = DiverseSet(capacity)
     held = {}
     for key in range(60):
         point = rng.integers(0, 9, size=2).astype(np.float32)
@@ -94,7 +89,7 @@ def test_nearest_neighbours_are_right_after_any_changes(seed, capacity):
 @given(st.integers(0, 2**32 - 1), st.integers(2, 20))
 def test_a_full_set_only_becomes_more_diverse(seed, capacity):
     rng = np.random.default_rng(seed)
-    kept = CoverageSet(capacity)
+    kept = DiverseSet(capacity)
     held = {}
     for key in range(5 * capacity):
         point = rng.normal(size=4).astype(np.float32)
@@ -120,7 +115,7 @@ def min_distance(held):
 
 def test_rare_frames_stay_however_late_the_common_ones_are():
     rng = np.random.default_rng(1)
-    kept = CoverageSet(10)
+    kept = DiverseSet(10)
     kept.offer("rare", np.array([9.0, 9.0], np.float32))
     for i in range(500):
         kept.offer(i, rng.normal(scale=0.1, size=2).astype(np.float32))
@@ -129,7 +124,7 @@ def test_rare_frames_stay_however_late_the_common_ones_are():
 
 
 def test_fixed_members_stay_and_what_is_like_them_is_not_taken():
-    kept = CoverageSet(2)
+    kept = DiverseSet(2)
     for i, x in enumerate((0.0, 1.0, 2.0)):
         kept.fix(f"old {i}", np.array([x, 0.0], np.float32))
     assert kept.offer("same", np.array([1.1, 0.0], np.float32)) == (False, None)
@@ -141,7 +136,7 @@ def test_fixed_members_stay_and_what_is_like_them_is_not_taken():
 
 
 def test_a_frame_that_was_taken_away_makes_room():
-    kept = CoverageSet(2)
+    kept = DiverseSet(2)
     for key, x in (("a", 0.0), ("b", 5.0)):
         kept.offer(key, np.array([x], np.float32))
     kept.remove("a")

@@ -5,13 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tractor_core import contract as contract_module
-from tractor_core.drift import (
-    WINDOW_S,
-    DriftWatch,
-    feature_names,
-    features,
-    ranges_of,
-)
+from tractor_core.drift import WINDOW_S, DriftWatch, feature_names, features, ranges_of
 from tractor_core.paths import default_params_file
 
 CONTRACT = contract_module.load(default_params_file())

@@ -24,8 +24,8 @@ def rotation_of(q):
 
 
 @given(POSES)
-def test_a_mounting_turns_as_its_pose_does(pose):
-    found = frames.mounting(pose, "base_laser")
+def test_extrinsics_turn_as_its_pose_does(pose):
+    found = frames.extrinsics(pose, "base_laser")
     assert (found.parent, found.child) == ("base_link", "base_laser")
     assert found.translation_m == (pose.x, pose.y, pose.z)
     assert rotation_of(found.quaternion) == pytest.approx(pose.rotation, abs=1e-6)
@@ -34,7 +34,7 @@ def test_a_mounting_turns_as_its_pose_does(pose):
 
 @given(POSES)
 def test_an_optical_frame_is_what_the_nodes_take_from_tf(pose):
-    found = frames.mounting(pose, "camera_depth_optical_frame")
+    found = frames.extrinsics(pose, "camera_depth_optical_frame")
     back = Pose(*pose_of(found.translation_m, found.quaternion, optical=True))
     assert back.position == pytest.approx(pose.position)
     assert back.rotation == pytest.approx(pose.rotation, abs=1e-6)

@@ -1,5 +1,6 @@
 import logging
 
+from tractor_core.errors import SensorError
 from tractor_core.input_monitor import FRAME_SILENCE_S, InputMonitor
 
 S = 1_000_000_000
@@ -43,7 +44,7 @@ def test_a_clock_that_stands_still_cannot_hide_staleness():
     assert monitor.problem(2.0) is not None
 
 
-def test_another_frame_is_refused_because_the_mounting_pose_is_not_its_own():
+def test_another_frame_is_refused_because_the_extrinsics_are_not_its_own():
     monitor = InputMonitor("depth", 0.3)
     assert monitor.accept("camera", 10 * S, 10 * S, 1.0)
     assert not monitor.accept("rear_camera", 10 * S, 10 * S, 1.0)
@@ -72,7 +73,7 @@ def test_an_empty_frame_is_never_adopted():
 
 def test_a_reason_of_the_past_does_not_explain_a_later_stop():
     monitor = InputMonitor("scan", 0.3)
-    monitor.reject("scan: broken")
+    monitor.reject(SensorError("scan: broken"))
     assert "broken" in monitor.problem(0.0)
     assert monitor.accept("laser", 10 * S, 10 * S, 1.0)
     assert "broken" not in monitor.problem(2.0)

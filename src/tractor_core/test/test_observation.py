@@ -69,7 +69,7 @@ def test_features_are_those_of_the_newest_scan_and_odometry():
     assert ours.observe(GRID, 7).proprio == pytest.approx(
         [0.5, 0.0, 0.0, 0.1, 0.2, 1.0], abs=0.02
     )  # the widest gap runs all around the one beam, to the back
-    ours.mount(dataclasses.replace(ROBOT, lidar_pose=(0.2, 0.0, 0.2, 0.0, 0.0, 0.0)))
+    ours.set_extrinsics(dataclasses.replace(ROBOT, lidar_pose=(0.2, 0.0, 0.2, 0.0, 0.0, 0.0)))
     ours.take_scan(scan(range_m=0.5))
     assert ours.observe(GRID, 7).proprio[0] == pytest.approx(0.7, abs=0.02)
 
@@ -113,7 +113,7 @@ def test_why_there_is_no_observation_is_named(observer, spoil, reason):
 def test_what_is_missing_is_named(observer):
     with pytest.raises(SensorError, match="scan never received"):
         observer.observe(depth(), at(1.0, "camera"))
-    observer.reject("scan", "scan: expected metres, found feet")
+    observer.reject("scan", SensorError("scan: expected metres", "feet"))
     with pytest.raises(SensorError, match=r"scan never received \(last rejected: .*metres\)"):
         observer.observe(depth(), at(1.0, "camera"))
     observer.take_scan(scan(), at(1.0))

@@ -7,12 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tractor_core.text import (
-    MOST,
-    printable,
-    printable_message,
-    printable_page,
-)
+from tractor_core.text import MOST, printable, printable_message, printable_page
 
 HOSTILE = {
     "escape code": "a\x1b[2Jb",

@@ -75,16 +75,28 @@ def take_any_text() -> None:
 
 
 @printing
-def dispatch(package: str, verbs: Mapping[str, str]) -> int:
+def dispatch(package: str, verbs: Mapping[str, str], chosen: str = "") -> int:
     """Run the verb that the command line names, a module of the package, and return its exit code.
 
     Args:
-        package: for instance tractor_inference, as in `python -m tractor_inference VERB ...`.
-        verbs: {module with a `main(argv)`: what it is for}.
+        package: for instance tractor_calibration, as in `python -m tractor_calibration VERB ...`.
+        verbs: {module with a `main(argv)`: what it is for}; the module may be one of old name.
+        chosen: the verb of an executable of its own; its arguments are all of the command line.
     """
-    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    verb = chosen or (sys.argv[1] if len(sys.argv) > 1 else "--help")
     if verb in verbs:
-        return importlib.import_module(f"{package}.{verb}").main(sys.argv[2:])
+        try:
+            found = importlib.import_module(f"{package}.{verb}")
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("tractor_"):
+                raise
+            print(
+                f"error: {verb} needs the package {error.name}, found none; build it as well: "
+                "make build",
+                file=sys.stderr,
+            )
+            return USAGE
+        return found.main(sys.argv[1 if chosen else 2 :])
     usage = "\n".join(
         [f"usage: python -m {package} VERB [--help] ...", "", "verbs:"]
         + [f"  {name:10}{text}" for name, text in verbs.items()]

@@ -28,6 +28,7 @@ ACTION_SIZE = 2
 ACTION_TOLERANCE = 0.02
 ACTION_NAMES = {"tracks": ("left", "right"), "twist": ("linear", "angular")}
 # The order is part of the design: the code that fills the vector and the trained models share it.
+# With the action space tracks, prev_lin and prev_ang are the left and the right track.
 PROPRIO_NAMES = ("lidar_min", "prev_lin", "prev_ang", "cur_lin", "cur_ang", "gap_heading")
 CHANNELS = ("lidar", "depth")
 PREFIX = "observation."

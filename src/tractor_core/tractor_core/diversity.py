@@ -28,12 +28,14 @@ _GAP = ((-0.5, -0.1, 0.1, 0.5), (
     "gap behind right", "gap right", "gap ahead", "gap left", "gap behind left",
 ))  # fmt: skip
 _OCCUPANCY = ((0.002, 0.02), ("empty", "some", "crowded"))
+# A region with fewer samples is named to the operator.
+ENOUGH_IN_REGION = 3
 
 
 def embedding(
     bev: NDArray[np.float32], proprio: NDArray[np.float32], contract: Contract
 ) -> NDArray[np.float32]:
-    """Place a frame in the space of coverage.
+    """Place a frame in the feature space.
 
     Args:
         bev: (2, cells, cells) float32 in [0, 1].
@@ -94,8 +96,8 @@ class _Member:
     fixed: bool
 
 
-class CoverageSet:
-    """Keeps the frames that are least alike, one candidate at a time.
+class DiverseSet:
+    """Keeps the frames that are most diverse, one candidate at a time.
 
     Below its capacity it takes every frame. Then a candidate replaces the member that has the
     nearest neighbour, when the candidate itself is farther from all others than that: the smallest

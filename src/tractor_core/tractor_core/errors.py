@@ -10,9 +10,36 @@ TractorError
 Every message says what was expected, what was found and, where it is not obvious, what to do.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """What was expected, and what was found in its place, with what to do about it."""
+
+    expected: str
+    found: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.expected}, found {self.found}" if self.found else self.expected
+
 
 class TractorError(Exception):
-    """Base of all errors that the suite raises on purpose."""
+    """Base of all errors that the suite raises on purpose.
+
+    Args:
+        reason: what was expected, what was found, what to do.
+        place: what it is about, a file for instance; said before the reason.
+
+    Attributes:
+        reason: without the place, for who names that already.
+    """
+
+    def __init__(self, reason: str = "", place: object = None) -> None:
+        super().__init__(reason if place is None else f"{place}: {reason}")
+        self.reason = reason
 
 
 class ParameterError(TractorError):
@@ -24,7 +51,27 @@ class ContractError(TractorError):
 
 
 class SensorError(TractorError):
-    """One sensor message cannot be used."""
+    """One sensor message cannot be used.
+
+    Args:
+        expected: with the input's name before it: "scan: expected at least one beam".
+        found: what was found, and what to do about it.
+
+    Attributes:
+        expected: the same for equal faults, whatever the figures, to count them by.
+        found: as given.
+    """
+
+    def __init__(self, expected: str, found: str = "") -> None:
+        super().__init__(str(Problem(expected, found)))
+        self.expected, self.found = expected, found
+
+    @classmethod
+    def of_all(cls, name: str, problems: Sequence[Problem]) -> SensorError:
+        """Return one error of an input that lists every problem, and is counted by the first."""
+        error = cls("\n  - ".join([f"{name}:", *map(str, problems)]))
+        error.expected = f"{name}: {problems[0].expected}"
+        return error
 
 
 class SampleError(TractorError):

@@ -24,7 +24,7 @@ class Transform(NamedTuple):
     quaternion: tuple[float, float, float, float] = _UPRIGHT
 
 
-def mounting(pose: Pose, child: str) -> Transform:
+def extrinsics(pose: Pose, child: str) -> Transform:
     """Return base_link -> child of a sensor's body, or of a camera's optical frame.
 
     Args:

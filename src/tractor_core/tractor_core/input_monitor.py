@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from .errors import SensorError
+
 # A clock that disagrees by more than this cannot be used to judge an age.
 MAX_FUTURE_S = 0.1
 # Weight of the newest interval in the mean that gives the rate.
@@ -22,7 +24,7 @@ class InputMonitor:
 
     Stamps are compared with the ROS clock, which may be simulated, jump or stand still; staleness
     is judged by arrival on a steady clock, which cannot. The first frame_id is the one that later
-    messages must carry, because the mounting poses are those of one sensor; another one is adopted
+    messages must carry, because the extrinsics are those of one sensor; another one is adopted
     when that sensor has been silent for FRAME_SILENCE_S.
 
     Args:
@@ -30,6 +32,7 @@ class InputMonitor:
 
     Attributes:
         received, rejected: messages that could be used, and that could not.
+        rejection: why the last message could not be used, None when it could.
         untimely: those of the latter whose stamps and the ROS clock disagree.
     """
 
@@ -40,18 +43,24 @@ class InputMonitor:
         self.received = 0
         self.rejected = 0
         self.untimely = 0
-        self.last_rejection = ""
+        self.rejection: SensorError | None = None
         self._reasons: dict[str, int] = {}
         self._frame_id: str | None = None
         self._arrival_s: float | None = None
         self._interval_s: float | None = None
         self._stamp_ns = 0
 
-    def reject(self, reason: str) -> None:
+    @property
+    def last_rejection(self) -> str:
+        """The last message's fault in words; empty when it could be used."""
+        rejection = self.rejection  # another thread may ask
+        return "" if rejection is None else str(rejection)
+
+    def reject(self, error: SensorError) -> None:
         """Count a message that could not be used, by what was expected of it."""
         self.rejected += 1
-        self.last_rejection = reason
-        expected = without_found(reason).removeprefix(f"{self.name}: ")
+        self.rejection = error
+        expected = error.expected.removeprefix(f"{self.name}: ")
         if expected not in self._reasons and len(self._reasons) >= MAX_REASONS:
             expected = "other reasons"
         self._reasons[expected] = self._reasons.get(expected, 0) + 1
@@ -69,27 +78,16 @@ class InputMonitor:
         behind = self.fresh(now_s) and stamp_ns < self._stamp_ns
         self.untimely += not -MAX_FUTURE_S <= age_s <= self.max_age_s
         if age_s < -MAX_FUTURE_S:
-            self.reject(
-                f"{self.name}: expected a stamp at most {MAX_FUTURE_S} s ahead, "
-                f"found {-age_s:.3f} s ahead"
-            )
+            self._reject(f"a stamp at most {MAX_FUTURE_S} s ahead", f"{-age_s:.3f} s ahead")
         elif age_s > self.max_age_s:
-            self.reject(
-                f"{self.name}: expected a stamp at most {self.max_age_s} s old, "
-                f"found {age_s:.3f} s old"
-            )
+            self._reject(f"a stamp at most {self.max_age_s} s old", f"{age_s:.3f} s old")
         elif behind:
             step_s = (self._stamp_ns - stamp_ns) * 1e-9
-            self.reject(
-                f"{self.name}: expected stamps that increase, found {step_s:.3f} s backwards"
-            )
+            self._reject("stamps that increase", f"{step_s:.3f} s backwards")
         elif not frame_id:
-            self.reject(
-                f"{self.name}: expected a frame_id, found none; "
-                "set it in the driver that publishes this topic"
-            )
+            self._reject("a frame_id", "none; set it in the driver that publishes this topic")
         elif not self.adopts(frame_id, now_s):
-            self.reject(f"{self.name}: expected frame_id {self._frame_id!r}, found {frame_id!r}")
+            self._reject(f"frame_id {self._frame_id!r}", repr(frame_id))
         else:
             if self._frame_id not in (None, frame_id):
                 _log.warning(
@@ -102,10 +100,13 @@ class InputMonitor:
                 mean_s = step_s if self._interval_s is None else self._interval_s
                 self._interval_s = mean_s + RATE_WEIGHT * (step_s - mean_s)
             self.received += 1
-            self.last_rejection = ""
+            self.rejection = None
             self._arrival_s, self._stamp_ns = now_s, stamp_ns
             return True
         return False
+
+    def _reject(self, expected: str, found: str) -> None:
+        self.reject(SensorError(f"{self.name}: expected {expected}", found))
 
     def adopts(self, frame_id: str, now_s: float) -> bool:
         """True when a message of this frame can be accepted; never for an empty one."""
@@ -138,8 +139,3 @@ class InputMonitor:
             values["last rejection"] = self.last_rejection
         values |= {f"rejected, {expected}": str(n) for expected, n in self._reasons.items()}
         return {f"{self.name} {key}": value for key, value in values.items()}
-
-
-def without_found(reason: str) -> str:
-    """Return a reason without the figures of one message, so that equal ones can be counted."""
-    return " ".join(reason.split(", found")[0].split())

@@ -20,13 +20,13 @@ STILL = Motion(0.0, 0.0, 0.0)
 
 
 class ScanMotion(NamedTuple):
-    """The motion from the first and from the last beam of a scan to the moment that is drawn."""
+    """The motion from the first and from the last beam of a scan to the moment of the grid."""
 
     first: Motion = STILL
     last: Motion = STILL
 
 
-HELD = ScanMotion()
+UNCOMPENSATED = ScanMotion()
 
 KEEP_S = 2.0
 # How far the twist of the last message may carry on; farther, slip and turns make it a guess.

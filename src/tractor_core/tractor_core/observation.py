@@ -17,7 +17,7 @@ from .bev.fusion import Fusion
 from .bev.parameters import BuilderParameters
 from .contract import ACTION_SIZE, Contract
 from .errors import SensorError
-from .input_monitor import InputMonitor, without_found
+from .input_monitor import InputMonitor
 from .messages import BASE_FRAME
 from .motion import OdometrySample
 from .robot import Robot
@@ -59,8 +59,8 @@ class Proprioception:
         self._twist = (0.0, 0.0)
         self.stop()
 
-    def mount(self, robot: Robot) -> None:
-        """See the next scans with this mounting."""
+    def set_extrinsics(self, robot: Robot) -> None:
+        """See the next scans with these extrinsics."""
         self._robot = robot
 
     def take_scan(self, scan: Scan) -> None:
@@ -124,11 +124,11 @@ class Observer:
         monitors = (*self.grid_inputs.values(), *self.actor_inputs.values())
         return sum(monitor.untimely for monitor in monitors)
 
-    def reject(self, name: str, reason: str) -> None:
+    def reject(self, name: str, error: SensorError) -> None:
         """Note that a message of an input could not be used."""
         for inputs in (self.grid_inputs, self.actor_inputs):
             if name in inputs:
-                inputs[name].reject(reason)
+                inputs[name].reject(error)
 
     def take_scan(self, scan: Scan, arrival: Arrival) -> None:
         """Use this scan from now on, unless its stamp or frame cannot be right."""
@@ -158,15 +158,15 @@ class Observer:
         try:
             self.fusion.ensure_known(depth)
         except SensorError as error:
-            monitor.reject(str(error))
+            monitor.reject(error)
             raise
         if not _accepted(monitor, arrival):
-            raise SensorError(monitor.last_rejection)
+            raise _rejection(monitor)
         _ensure_fresh(self.grid_inputs["scan"], arrival.now_s)
-        grid, stamp_ns = self.fusion.draw(depth, arrival.stamp_ns)
+        grid, stamp_ns = self.fusion.rasterize(depth, arrival.stamp_ns)
         monitor = self.actor_inputs["bev"]
         if not monitor.accept(BASE_FRAME, stamp_ns, arrival.clock_ns, arrival.now_s):
-            raise SensorError(monitor.last_rejection)
+            raise _rejection(monitor)
         for name in ("scan", "odom"):
             _ensure_fresh(self.actor_inputs[name], arrival.now_s)
         return self._proprio.observe(grid, stamp_ns)
@@ -180,11 +180,15 @@ def _accepted(monitor: InputMonitor, arrival: Arrival) -> bool:
     return monitor.accept(arrival.frame_id, arrival.stamp_ns, arrival.clock_ns, arrival.now_s)
 
 
+def _rejection(monitor: InputMonitor) -> SensorError:
+    assert monitor.rejection is not None
+    return monitor.rejection
+
+
 def _ensure_fresh(monitor: InputMonitor, now_s: float) -> None:
     if monitor.fresh(now_s):
         return
-    rejection = without_found(monitor.last_rejection)
-    why = f" (last rejected: {rejection})" if rejection else ""
+    why = f" (last rejected: {monitor.rejection.expected})" if monitor.rejection else ""
     if not monitor.received:
         raise SensorError(f"{monitor.name} never received{why}")
     raise SensorError(f"{monitor.name} older than {monitor.max_age_s:.2f} s{why}")

@@ -1,4 +1,4 @@
-"""The rover's body, speed limits and sensor mounting, as the shared parameter file states them."""
+"""The rover's body, speed limits and sensor extrinsics, as the shared parameter file says."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def pose_of(
 
 @dataclasses.dataclass(frozen=True)
 class Robot:
-    """The rover's body and mounting; see config/sac_rover.yaml."""
+    """The rover's body and extrinsics; see config/sac_rover.yaml."""
 
     max_linear_speed: float = param("Speed at full track command, m/s.", minimum=0.01, maximum=5.0)
     max_angular_speed: float = param(
@@ -106,12 +106,12 @@ class Robot:
 
     @property
     def lidar(self) -> Pose:
-        """Mounting pose of the LiDAR."""
+        """Pose of the LiDAR in base_link."""
         return Pose(*self.lidar_pose)
 
     @property
     def camera(self) -> Pose:
-        """Mounting pose of the camera body: x forward, y left, z up; not the optical frame."""
+        """Pose of the camera body in base_link: x forward, y left, z up; not the optical frame."""
         return Pose(*self.camera_pose)
 
     def covers(self, x_m: NDArray[np.float64], y_m: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import npz, outside
 from .contract import Contract
-from .errors import ContractError, SampleError
+from .errors import ContractError, Problem, SampleError
 from .files import add_file
 from .proprio import LIDAR_MIN_CAP_M
 from .system_error import explain
@@ -34,8 +34,8 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 class ForeignSampleError(SampleError):
     """The sample was made for another contract, with `digest`, and may be sound under that."""
 
-    def __init__(self, message: str, digest: str) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, digest: str, place: object = None) -> None:
+        super().__init__(reason, place)
         self.digest = digest
 
 
@@ -56,38 +56,40 @@ class Sample:
     sha256: str = ""
 
 
-def sample_problems(bev: NDArray, proprio: NDArray, contract: Contract) -> list[str]:
+def sample_problems(bev: NDArray, proprio: NDArray, contract: Contract) -> list[Problem]:
     """Return why a frame cannot calibrate a model, one sentence each; empty when it can."""
-    problems = []
+    problems: list[Problem] = []
     for name, array, shape in (
         ("bev", bev, contract.bev_shape),
         ("proprio", proprio, (contract.proprio_size,)),
     ):
         if array.dtype != np.float32:
-            problems.append(f"{name}: expected float32, found {array.dtype}")
+            problems.append(Problem(f"{name}: expected float32", f"{array.dtype}"))
         elif array.shape != shape:
-            problems.append(f"{name}: expected shape {shape}, found {array.shape}")
+            problems.append(Problem(f"{name}: expected shape {shape}", f"{array.shape}"))
         elif not np.isfinite(array).all():
             count = int(np.count_nonzero(~np.isfinite(array)))
-            problems.append(f"{name}: expected finite values, found {count} NaN or Inf")
+            problems.append(Problem(f"{name}: expected finite values", f"{count} NaN or Inf"))
         elif name == "bev" and (array.min() < 0.0 or array.max() > 1.0):
-            problems.append(f"bev: expected 0..1, found {array.min():.3g}..{array.max():.3g}")
+            problems.append(Problem("bev: expected 0..1", f"{array.min():.3g}..{array.max():.3g}"))
         elif name == "proprio":
             problems += _proprio_range_problems(array, contract)
     return problems
 
 
-def _proprio_range_problems(proprio: NDArray, contract: Contract) -> list[str]:
+def _proprio_range_problems(proprio: NDArray, contract: Contract) -> list[Problem]:
     """Ranges of the guide; an outlier in one sample ruins the quantisation of the whole tensor."""
     limits = {"lidar_min": (0.0, LIDAR_MIN_CAP_M)}
     limits |= dict.fromkeys(("prev_lin", "prev_ang", "gap_heading"), (-1.0, 1.0))
     # Velocities have no hard limit; beyond the clip of the contract they are certainly wrong units.
-    problems = []
+    problems: list[Problem] = []
     for i, name in enumerate(contract.proprio_names):
         span = 10.0 * contract.proprio_clip * contract.proprio_std[i]
         low, high = limits.get(name, (-span, span))
         if not low - 1e-3 <= proprio[i] <= high + 1e-3:
-            problems.append(f"proprio {name}: expected {low:g}..{high:g}, found {proprio[i]:.4g}")
+            problems.append(
+                Problem(f"proprio {name}: expected {low:g}..{high:g}", f"{proprio[i]:.4g}")
+            )
     return problems
 
 
@@ -104,15 +106,15 @@ def read(path: str | Path, contract: Contract) -> Sample:
     try:
         return parse(outside.read_bytes(path, MAX_FILE_BYTES, follow=False), contract)
     except ForeignSampleError as error:
-        raise ForeignSampleError(f"{path}: {error}", error.digest) from error
+        raise ForeignSampleError(error.reason, error.digest, path) from error
     except SampleError as error:
-        raise SampleError(f"{path}: {error}") from error
+        raise SampleError(error.reason, path) from error
     except FileNotFoundError as error:
-        raise SampleError(f"{path}: no such file") from error
+        raise SampleError("no such file", path) from error
     except OSError as error:
-        raise SampleError(f"{path}: cannot be read: {error.strerror}") from error
+        raise SampleError(f"cannot be read: {error.strerror}", path) from error
     except ValueError as error:  # too large, or no regular file
-        raise SampleError(f"{path}: {error}") from error
+        raise SampleError(str(error), path) from error
 
 
 def parse(data: bytes, contract: Contract) -> Sample:
@@ -134,23 +136,25 @@ def parse(data: bytes, contract: Contract) -> Sample:
     try:
         contract.require_same(digest[:MAX_TEXT], "sample")
     except ContractError as error:
-        problems.append(str(error))
+        problems.append(Problem(str(error)))
     stamp = arrays.get("stamp")
     if stamp is not None and (
         stamp.ndim != 0 or stamp.dtype.kind not in "iu" or not 0 <= int(stamp) < 2**63
     ):
         problems.append(
-            f"stamp: expected one integer in ns, found {stamp.dtype} of shape {stamp.shape}"
+            Problem("stamp: expected one integer in ns", f"{stamp.dtype} of shape {stamp.shape}")
         )
     texts = {}
     for name in ("session", "origin"):
         array = arrays.get(name, np.array(""))
         if array.ndim != 0 or array.dtype.kind != "U" or len(str(array)) > MAX_TEXT:
-            problems.append(f"{name}: expected one text, found {array.dtype} of {array.shape}")
+            problems.append(
+                Problem(f"{name}: expected one text", f"{array.dtype} of {array.shape}")
+            )
         else:
             texts[name] = str(array)
     if problems:
-        message = "; ".join(problems)
+        message = "; ".join(map(str, problems))
         if digest != contract.digest and _DIGEST.fullmatch(digest):
             raise ForeignSampleError(message, digest)
         raise SampleError(message)
@@ -200,7 +204,7 @@ def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
     """
     problems = sample_problems(sample.bev, sample.proprio, contract)
     if problems:
-        raise SampleError("frame not saved: " + "; ".join(problems))
+        raise SampleError("frame not saved: " + "; ".join(map(str, problems)))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     file = io.BytesIO()

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import SensorError
+from .errors import Problem, SensorError
 from .robot import Robot
 
 # A scan of which less is known than this comes from a covered or failing sensor.
@@ -175,7 +175,7 @@ class DepthImage:
 
 def angle_problems(
     first_rad: float, last_rad: float, increment_rad: float, beams: int
-) -> list[str]:
+) -> list[Problem]:
     """Return how a scan's finite angles contradict each other or its number of beams.
 
     Args:
@@ -185,20 +185,26 @@ def angle_problems(
     turns = abs(increment_rad) * beams / (2.0 * math.pi)
     if abs(increment_rad) * (beams - 1) > 2.0 * math.pi + tolerance:
         return [
-            f"angle_increment: expected radians and at most one turn in all, found {beams} beams "
-            f"of {increment_rad:g}, {turns:.1f} turns; convert to radians in the driver if these "
-            "are degrees"
+            Problem(
+                "angle_increment: expected radians and at most one turn in all",
+                f"{beams} beams of {increment_rad:g}, {turns:.1f} turns; convert to radians in the "
+                "driver if these are degrees",
+            )
         ]
     if swept * increment_rad < 0.0 and abs(swept) > tolerance:
         return [
-            f"angle_increment: expected the sign of angle_max - angle_min, found "
-            f"{increment_rad:g} from {first_rad:g} to {last_rad:g}; correct it in the driver"
+            Problem(
+                "angle_increment: expected the sign of angle_max - angle_min",
+                f"{increment_rad:g} from {first_rad:g} to {last_rad:g}; correct it in the driver",
+            )
         ]
     said = swept / increment_rad + 1.0
     if abs(said - beams) > max(LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE * beams):
         return [
-            f"ranges: expected as many as angle_min, angle_max and angle_increment say, "
-            f"found {beams} in place of {said:.0f}; correct the angles in the driver"
+            Problem(
+                "ranges: expected as many as angle_min, angle_max and angle_increment say",
+                f"{beams} in place of {said:.0f}; correct the angles in the driver",
+            )
         ]
     return []
 
@@ -231,10 +237,10 @@ def ensure_usable(scan: Scan, robot: Robot | None) -> None:
     for far in (_too_far(scan), _beyond_the_sensor(scan)):
         if far.size:
             raise SensorError(
-                "scan: expected ranges in metres (REP-103) up to range_max = "
-                f"{scan.range_max_m:g}, found {np.median(far):g} in the median of {far.size} of "
+                f"scan: expected ranges in metres (REP-103) up to range_max = {scan.range_max_m:g}",
+                f"{np.median(far):g} in the median of {far.size} of "
                 f"{len(scan.ranges_m)} beams; divide by 1000 in the driver if they are "
-                "millimetres, by 100 if they are centimetres"
+                "millimetres, by 100 if they are centimetres",
             )
     seen = scan.seen_fraction(robot)
     if seen >= MIN_SEEN_BEAMS:
@@ -243,8 +249,8 @@ def ensure_usable(scan: Scan, robot: Robot | None) -> None:
     known = np.count_nonzero(scan.measured | scan.endless)
     close = np.count_nonzero(scan.too_close)
     raise SensorError(
-        f"scan: expected at least {MIN_SEEN_BEAMS:.0%} of the beams to see beyond the rover, "
-        f"found {f'{seen:.1%}' if seen else 'none'} in {beams} beams ({beams - known - close} "
+        f"scan: expected at least {MIN_SEEN_BEAMS:.0%} of the beams to see beyond the rover",
+        f"{f'{seen:.1%}' if seen else 'none'} in {beams} beams ({beams - known - close} "
         f"without a range in {scan.range_min_m:g}..{scan.range_max_m:g} m, {close} too close to "
-        f"measure, {known - round(seen * beams)} on the rover itself); is the sensor covered?"
+        f"measure, {known - round(seen * beams)} on the rover itself); is the sensor covered?",
     )

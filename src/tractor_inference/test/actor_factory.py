@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tractor_core import samples
 from tractor_core.contract import Contract, normalize
 from tractor_core.samples import Sample
-from tractor_inference import manifest, probes
+from tractor_inference.model import manifest, reference_vectors
 
 Answer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
@@ -116,7 +116,7 @@ def write_manifest(
     probed = []
     for frame in make_samples(manifest.LEAST_PROBES, seed=77):
         action = answer(frame.bev[None], normalize(contract, frame.proprio)[None])[0]
-        probed.append(probes.pack(frame, action, action))
+        probed.append(reference_vectors.pack(frame, action, action))
     model = dict(precision="int8" if sample_files else "fp16", target="rk3588") | changes
     made = manifest.Manifest(
         model=manifest.ModelRecord(rknn.name, digest(rknn), rknn.stat().st_size, **model),

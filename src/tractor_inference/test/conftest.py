@@ -9,7 +9,7 @@ import pytest
 
 from tractor_core import samples
 from tractor_core.contract import Contract
-from tractor_inference import rknn_toolkit
+from tractor_inference.model import rknn_toolkit
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from tractor_inference.actor_parameters import ActorParameters
 NODES = {
     "bev_builder": ("tractor_core.bev.parameters", "BuilderParameters"),
     "sac_actor": ("tractor_inference.actor_parameters", "ActorParameters"),
-    "cmd_guard": ("tractor_inference.guard", "GuardParameters"),
+    "cmd_guard": ("tractor_inference.guard.guard", "GuardParameters"),
     "convert": ("tractor_calibration.parameters", "ConvertParameters"),
     "harvest": ("tractor_calibration.parameters", "HarvestParameters"),
 }

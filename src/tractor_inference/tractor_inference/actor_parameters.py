@@ -6,25 +6,15 @@ import dataclasses
 
 from tractor_core.parameters import param
 
-from .backends import CORE_MASKS, KINDS
-from .sampler import SamplerParameters
+from .model.opener import ModelParameters
+from .recording.sampler import SamplerParameters
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorParameters(SamplerParameters):
+class ActorParameters(ModelParameters, SamplerParameters):
     """The sac_actor section of config/sac_rover.yaml."""
 
     autostart: bool = param("Configure and activate at start.", True)
-    model: str = param("The actor, an .onnx or .rknn file.", "models/remote_trained.rknn")
-    backend: str = param("What runs the model; auto goes by file and machine.", "auto",
-                         choices=KINDS)  # fmt: skip
-    npu_core_mask: str = param("The NPU cores that backend rknn runs on.", "auto",
-                               choices=CORE_MASKS)  # fmt: skip
-    watch_model: bool = param("Take a new model as soon as the path leads to one.", False)
-    inference_budget_s: float = param(
-        "A new model that keeps taking longer for its answers is rolled back, s.", 0.033,
-        minimum=0.001, maximum=1.0,
-    )  # fmt: skip
     enable_stamped_cmd_vel: bool = param("TwistStamped instead of Twist.", False)
     max_input_age_s: float = param(
         "Age at which an input is stale and the rover stops, s.", 0.30, minimum=0.05, maximum=5.0

@@ -10,15 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tractor_core import contract as contract_module
 from tractor_core import robot as robot_module
-from tractor_core.errors import ContractError
 from tractor_core.sensors import Scan
-from tractor_inference import onnx_model
-from tractor_inference.backends.fake import FakeBackend
-from tractor_sim import rollout, train
+from tractor_inference.model.backends.fake import FakeBackend
+from tractor_sim import rollout
 from tractor_sim.expert import Expert
-from tractor_sim.rollout import FIRST_UNSEEN_SEED, Senses, Setup, Task, run
+from tractor_sim.rollout import FIRST_UNSEEN_SEED, Task, run
+from tractor_sim.senses import Senses, Setup
 from tractor_sim.simulation import Simulation
 
 
@@ -84,50 +82,6 @@ def test_a_scan_is_held_for_three_ticks(params_file):
     assert seen[3] == seen[4] == seen[5]
 
 
-def test_mirror_swaps_tracks_and_negates_what_has_a_side():
-    raw = np.array([[2.0, 0.1, 0.9, 0.1, 0.5, -0.3]], np.float32)
-    assert train.mirror(raw) == pytest.approx(np.array([[2.0, 0.9, 0.1, 0.1, -0.5, 0.3]]))
-    assert train.mirror(train.mirror(raw)) == pytest.approx(raw)
-
-
-def test_collected_frames_are_the_contracts(params_file):
-    frames = train.collect(train.Collection(1, str(params_file), None))
-    contract = contract_module.load(params_file)
-    assert len(frames.bev) == len(frames.proprio) == len(frames.label) == train.IMITATION_FRAMES
-    assert frames.bev.shape[1] * 8 == np.prod(contract.bev_shape)
-    assert np.abs(frames.label).max() <= 1.0
-    assert np.isfinite(contract_module.normalize(contract, frames.proprio)).all()
-    again = train.collect(train.Collection(1, str(params_file), None))
-    assert (again.bev == frames.bev).all()
-    assert (again.label == frames.label).all()
-
-
-def test_export_follows_the_contract(params_file, tmp_path):
-    pytest.importorskip("torch", reason="making an actor needs torch")
-    contract = contract_module.load(params_file)
-    path = tmp_path / "fresh.onnx"
-    train.export(train.make_network(contract), contract, path)
-    onnx_model.inspect(path, contract)
-    assert path.stat().st_size <= 5_000_000
-
-
-def test_training_refuses_another_action_space(params_file, tmp_path):
-    text = params_file.read_text().replace('action_space: "tracks"', 'action_space: "twist"')
-    other = tmp_path / "twist.yaml"
-    other.write_text(text)
-    with pytest.raises(ContractError, match="tracks"):
-        train.train(tmp_path / "x.onnx", str(other), 0, 1)
-
-
-def test_reference_actor_follows_the_contract(actor, params_file):
-    onnx_model.inspect(actor, contract_module.load(params_file))
-    assert actor.stat().st_size <= 5_000_000
-
-
-def test_card_states_the_contract_it_was_made_for(actor, params_file):
-    assert contract_module.load(params_file).digest in actor.with_suffix(".md").read_text()
-
-
 @pytest.mark.slow
 def test_reference_actor_drives(actor, params_file):
     result = run(Task(FIRST_UNSEEN_SEED + 200, 15.0, str(params_file), str(actor)))
@@ -153,11 +107,10 @@ def test_command_refuses_a_missing_model(params_file, tmp_path, capsys):
 
 
 def test_commands_help_without_the_heavy_libraries(capsys):
-    for command in (rollout.main, train.main):
-        with pytest.raises(SystemExit) as end:
-            command(["--help"])
-        assert end.value.code == 0
-        assert "--" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        rollout.main(["--help"])
+    assert end.value.code == 0
+    assert "--" in capsys.readouterr().out
 
 
 def test_the_actor_sees_the_action_that_it_just_took(params_file):
@@ -196,13 +149,3 @@ def test_an_interrupt_ends_a_rollout_at_once_and_without_a_traceback(params_file
         process.kill()
     assert process.returncode == 130
     assert said.endswith("interrupted\n") and "Traceback" not in said
-
-
-@pytest.mark.parametrize(
-    ("out", "sentence"),
-    [("a.txt", "ends in .onnx, found a.txt"), ("nowhere/a.onnx", "in a folder that exists")],
-)
-def test_where_an_actor_cannot_be_written_is_said_before_it_is_made(capsys, out, sentence):
-    with pytest.raises(SystemExit) as ended:
-        train.main(["--out", out])
-    assert ended.value.code == 2 and sentence in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Closed-loop runs in the simulator: how far does a policy drive, and what does it hit?
 
-`python -m tractor_sim.rollout --model MODEL` measures an actor, `--expert` its teacher.
+`python -m tractor_sim rollout --model MODEL` measures an actor, `--expert` its teacher.
 """
 
 from __future__ import annotations
@@ -18,28 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_core import cli as commands
-from tractor_core import contract as contract_module
-from tractor_core import parameters
-from tractor_core import robot as robot_module
-from tractor_core.bev.parameters import BuilderParameters
-from tractor_core.contract import Contract
 from tractor_core.errors import SensorError, TractorError
-from tractor_core.frames import ODOM_FRAME
 from tractor_core.kinematics import STOP, Velocity, action_to_velocity
-from tractor_core.motion import OdometrySample
-from tractor_core.observation import Arrival, Observation, Observer
-from tractor_core.robot import Robot
 from tractor_core.text import printable_message
-from tractor_inference.actor_parameters import ActorParameters
-from tractor_inference.backends import Backend, open_backend
-from tractor_inference.policy import Policy
+from tractor_inference.model.backends import Backend, open_backend
+from tractor_inference.model.policy import Policy
 
 from .expert import Expert
-from .sensors import DEPTH_FRAME, SCAN_FRAME
+from .senses import CONTROL_HZ, SCAN_EVERY_TICKS, Senses, Setup
 from .simulation import Simulation
 
-CONTROL_HZ = 30
-SCAN_EVERY_TICKS = 3
 # Worlds that no training run has drawn: training seeds stay below.
 FIRST_UNSEEN_SEED = 1_000_000
 
@@ -47,76 +35,6 @@ log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """What the shared parameter file says about observing and driving."""
-
-    contract: Contract
-    robot: Robot
-    builder: BuilderParameters
-    max_input_age_s: float
-
-    @classmethod
-    def load(cls, params_file: str | Path) -> Setup:
-        """Read the parameter file; raises ParameterError listing everything that is wrong."""
-        actor = parameters.from_values(
-            ActorParameters, parameters.read_file(params_file, "sac_actor")
-        )
-        return cls(
-            contract_module.load(params_file),
-            robot_module.load(params_file),
-            parameters.from_values(
-                BuilderParameters, parameters.read_file(params_file, "bev_builder")
-            ),
-            actor.max_input_age_s,
-        )
-
-
-class Senses:
-    """Observes a simulation with the timing of sim_node: depth each tick, a scan each third.
-
-    Args:
-        phase: the tick, 0 to 2, on which the first new scan after the start arrives.
-
-    Attributes:
-        executed, stop: see Observer.
-    """
-
-    def __init__(self, simulation: Simulation, setup: Setup, phase: int = 0) -> None:
-        self._simulation = simulation
-        self._observer = Observer(setup.contract, setup.robot, setup.builder, setup.max_input_age_s)
-        self.executed, self.stop = self._observer.executed, self._observer.stop
-        self._until_scan = phase
-        self._take_scan()
-
-    def _arrival(self, frame_id: str) -> Arrival:
-        time_s = self._simulation.time_s
-        return Arrival(frame_id, round(time_s * 1e9), round(time_s * 1e9), time_s)
-
-    def _take_scan(self) -> None:
-        self._observer.take_scan(self._simulation.scan(), self._arrival(SCAN_FRAME))
-
-    def tick(self) -> None:
-        """Begin a control period: take the odometry, and a scan when one is due."""
-        arrival = self._arrival(ODOM_FRAME)
-        odom = self._simulation.odom()
-        self._observer.take_odometry(
-            OdometrySample(arrival.stamp_ns, **dataclasses.asdict(odom)), arrival
-        )
-        if self._until_scan == 0:
-            self._take_scan()
-            self._until_scan = SCAN_EVERY_TICKS
-        self._until_scan -= 1
-
-    def observe(self) -> Observation:
-        """Return the observation at a new depth frame; its grid is overwritten by the next call.
-
-        Raises:
-            SensorError: the rover would have none, and stand.
-        """
-        return self._observer.observe(self._simulation.depth(), self._arrival(DEPTH_FRAME))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Exit status: 0 measured, 1 could not be, 2 wrong usage, 130 interrupted.
     """
-    parser = argparse.ArgumentParser(prog="python -m tractor_sim.rollout", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tractor_sim rollout", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help="actor to measure")
     which.add_argument("--expert", action="store_true", help="measure the teacher")

@@ -21,7 +21,7 @@ class Simulation:
 
     Args:
         seed: draws the world, the slip and the sensor noise.
-        robot: body, limits and mounting.
+        robot: body, limits and extrinsics.
         world: a world to use in place of the seed's own.
     """
 

@@ -21,29 +21,22 @@ import numpy as np
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_typestore
 
-from tractor_calibration import models, models_folder, promotion, toolkit_child
-from tractor_calibration.bag_reader import Bag
-from tractor_calibration.bag_storage import BagError
-from tractor_calibration.recorded_drive import TYPES, RecordedDrive, Settings
+from tractor_bringup.doctor import host as host_module
+from tractor_bringup.doctor import machine
+from tractor_calibration import models
+from tractor_calibration.bags.reader import Bag
+from tractor_calibration.bags.recorded_drive import TYPES, RecordedDrive, Settings
+from tractor_calibration.bags.storage import BagError
+from tractor_calibration.conversion import toolkit_child
+from tractor_calibration.store import folder as models_folder
+from tractor_calibration.store import promotion
 from tractor_core import contract as contracts
-from tractor_core import (
-    messages,
-    outside,
-    parameters,
-    paths,
-    samples,
-)
+from tractor_core import messages, outside, parameters, paths, samples
 from tractor_core.contract import Contract
-from tractor_core.errors import (
-    ModelError,
-    ParameterError,
-    SampleError,
-    SensorError,
-    TractorError,
-)
-from tractor_inference import manifest, onnx_model, probes
-from tractor_inference.doctor import machine
-from tractor_inference.manifest import BuildRecord
+from tractor_core.errors import ModelError, ParameterError, SampleError, SensorError, TractorError
+from tractor_inference.model import manifest, reference_vectors
+from tractor_inference.model.manifest import BuildRecord
+from tractor_inference.model.onnx import model as onnx_model
 from tractor_sim import replay
 
 from . import cases
@@ -132,7 +125,7 @@ def _manifest(folder: Path, contract: Contract, params: Path) -> Target:
             record = manifest.read(model)
             for probe in record.probes.frames:
                 with contextlib.suppress(ModelError):
-                    probes.unpack(probe, contract)
+                    reference_vectors.unpack(probe, contract)
             manifest.load(model, contract)
 
     return Target(run, cases.json_texts(value))
@@ -267,7 +260,7 @@ def _parameters(folder: Path, contract: Contract, params: Path) -> Target:
 
 def _fast_dds(folder: Path, contract: Contract, params: Path) -> Target:
     file = folder / "profile.xml"
-    host = machine.Host(environ={machine.PROFILES: str(file)})
+    host = host_module.Host(environ={machine.PROFILES: str(file)})
     seed = paths.config_file("fastdds.xml").read_bytes()
     bomb = b'<!DOCTYPE x [<!ENTITY a "ha">' + b"".join(
         b'<!ENTITY %c "%s">' % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(9)

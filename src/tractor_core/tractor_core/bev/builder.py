@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..contract import Contract
 from ..errors import ParameterError
-from ..motion import HELD, ScanMotion
+from ..motion import UNCOMPENSATED, ScanMotion
 from ..robot import Robot
 from ..sensors import DepthImage, Scan
 from .geometry import Beams, Geometry, beams_of, geometry
@@ -18,11 +18,11 @@ from .parameters import KERNELS, BevParameters
 
 
 class Kernel(Protocol):
-    """Draws one frame into `out`, (cells, cells, 2) float32, all of which it overwrites."""
+    """Rasterizes one frame into `out`, (cells, cells, 2) float32, all of which it overwrites."""
 
     def __init__(self, geometry: Geometry) -> None: ...
 
-    def draw(
+    def rasterize(
         self,
         pixels: NDArray,
         beams: Beams,
@@ -31,7 +31,7 @@ class Kernel(Protocol):
         scan_value: float,
         out: NDArray[np.float32],
     ) -> None:
-        """Draw a frame of the geometry's size; an occupied LiDAR cell gets `scan_value`."""
+        """Rasterize a frame of the geometry's size; an occupied LiDAR cell gets `scan_value`."""
 
 
 def load_kernel(name: str) -> type[Kernel]:
@@ -52,12 +52,12 @@ def load_kernel(name: str) -> type[Kernel]:
         other = KERNELS[1 - KERNELS.index(name)]
         raise ParameterError(
             f"kernel: {name!r} needs a package that is not there ({error}); install it, or set "
-            f"kernel: {other!r}, which draws the same cells"
+            f"kernel: {other!r}, which marks the same cells"
         ) from error
 
 
 class BevBuilder:
-    """Builds grids; what depends only on mounting, sizes and limits is computed once.
+    """Builds grids; what depends only on extrinsics, sizes and limits is computed once.
 
     Not thread-safe: `build` returns the same memory each time, overwritten by the next call.
 
@@ -96,17 +96,17 @@ class BevBuilder:
         self._parameters, self._image_key = updated, None
 
     def use_memory(self, grid: NDArray[np.float32]) -> None:
-        """Draw from now on into this memory, (cells, cells, 2) float32, row-major."""
+        """Rasterize from now on into this memory, (cells, cells, 2) float32, row-major."""
         self._grid = grid
 
     def build(
         self,
         scan: Scan,
         depth: DepthImage,
-        motion: ScanMotion = HELD,
+        motion: ScanMotion = UNCOMPENSATED,
         scan_age_s: float = 0.0,
     ) -> NDArray[np.float32]:
-        """Draw one grid.
+        """Rasterize one grid.
 
         Args:
             motion: of base_link from the scan to the depth frame.
@@ -133,5 +133,5 @@ class BevBuilder:
             self._scan_key = scan_key
         decay_s = self._parameters.scan_decay_s
         value = math.exp(-max(0.0, scan_age_s) / decay_s) if decay_s > 0.0 else 1.0
-        self._kernel.draw(depth.pixels, self._beams, scan.ranges_m, motion, value, self._grid)
+        self._kernel.rasterize(depth.pixels, self._beams, scan.ranges_m, motion, value, self._grid)
         return self._grid.transpose(2, 0, 1)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import messages
+from .. import camera_info, messages
 from ..contract import Contract
 from ..errors import SensorError
-from ..motion import HELD, OdometrySample, OdometryTrack, ScanMotion
+from ..motion import UNCOMPENSATED, OdometrySample, OdometryTrack, ScanMotion
 from ..robot import Robot
 from ..sensors import DepthImage, Intrinsics, Scan
 from .builder import BevBuilder
@@ -30,16 +30,16 @@ log = logging.getLogger(__name__)
 
 
 class Fusion:
-    """Holds the newest scan, intrinsics and odometry; draws a grid for each depth frame.
+    """Holds the newest scan, intrinsics and odometry; rasterizes a grid for each depth frame.
 
     Whether an input is fresh is for the caller to judge.
 
     Args:
-        memory: what the grids are drawn into, (cells, cells, 2) float32; None for its own.
+        memory: what the grids are rasterized into, (cells, cells, 2) float32; None for its own.
         depth_topic: its name says whether the image is rectified; see intrinsics_from_message.
 
     Attributes:
-        grids, grids_of_held_scans: drawn; drawn of a scan that no odometry could move.
+        grids, uncompensated_grids: rasterized; those of a scan without odometry to move it by.
 
     Raises:
         ParameterError: the library of the kernel is not installed.
@@ -61,13 +61,13 @@ class Fusion:
         self._scan_ns = self._sweep_ns = 0
         self._stamped_late = False
         self._camera: tuple[Intrinsics, tuple[int, int]] | None = None
-        self._camera_problem = "camera_info never received"
+        self._camera_problem = SensorError("camera_info never received")
         self._track = OdometryTrack()
-        self.grids = self.grids_of_held_scans = 0
-        self.mount(robot)
+        self.grids = self.uncompensated_grids = 0
+        self.set_extrinsics(robot)
 
-    def mount(self, robot: Robot) -> None:
-        """Draw with this mounting from the next frame on."""
+    def set_extrinsics(self, robot: Robot) -> None:
+        """Rasterize with these extrinsics from the next frame on."""
         own = self._parameters
         self._builder = BevBuilder(self._contract, robot, own, own.kernel)
         if self._memory is not None:
@@ -112,10 +112,10 @@ class Fusion:
             SensorError: they cannot be used.
         """
         try:
-            intrinsics = messages.intrinsics_from_message(message, self._depth_topic)
-            self._camera = intrinsics, messages.image_size_from_message(message)
+            intrinsics = camera_info.intrinsics_from_message(message, self._depth_topic)
+            self._camera = intrinsics, camera_info.image_size_from_message(message)
         except SensorError as error:
-            self._camera, self._camera_problem = None, str(error)
+            self._camera, self._camera_problem = None, error
             raise
 
     def depth_image(self, message: Any) -> DepthImage:
@@ -136,12 +136,15 @@ class Fusion:
         """
         pixels = messages.depth_from_message(message)
         if self._camera is None:
-            raise SensorError(f"depth: no intrinsics to use it with: {self._camera_problem}")
+            problem = self._camera_problem
+            error = SensorError(f"depth: no intrinsics to use it with: {problem}")
+            error.expected = f"depth: no intrinsics to use it with: {problem.expected}"
+            raise error
         intrinsics, size = self._camera
         if pixels.shape != size:
             raise SensorError(
-                f"depth: expected the size of camera_info {size[::-1]}, "
-                f"found {pixels.shape[::-1]} (width, height)"
+                f"depth: expected the size of camera_info {size[::-1]}",
+                f"{pixels.shape[::-1]} (width, height)",
             )
         return DepthImage(pixels, intrinsics)
 
@@ -162,20 +165,22 @@ class Fusion:
         if far > known:
             unit = messages.DEPTH_UNITS[depth.pixels.dtype.type]
             raise SensorError(
-                f"depth: expected {unit} (REP-118), found {far:.1%} of "
+                f"depth: expected {unit} (REP-118)",
+                f"{far:.1%} of "
                 f"the pixels beyond {farthest_m:g} m and {known:.1%} within; "
-                "convert the unit in the driver"
+                "convert the unit in the driver",
             )
         if known < limit:
             close = np.count_nonzero(depth.pixels == -np.inf) / depth.pixels.size
             raise SensorError(
-                f"depth: expected at least {limit:.0%} valid pixels, found {known:.1%} "
+                f"depth: expected at least {limit:.0%} valid pixels",
+                f"{known:.1%} "
                 f"({near + close:.1%} nearer than depth_min_m = {nearest_m:g} m, "
-                f"{1.0 - valid - close:.1%} without a depth); is the lens covered?"
+                f"{1.0 - valid - close:.1%} without a depth); is the lens covered?",
             )
 
-    def draw(self, depth: DepthImage, depth_ns: int) -> tuple[NDArray[np.float32], int]:
-        """Draw the held scan, moved to the time of the depth frame, and the depth frame.
+    def rasterize(self, depth: DepthImage, depth_ns: int) -> tuple[NDArray[np.float32], int]:
+        """Rasterize the newest scan, compensated for the motion since, and the depth frame.
 
         Returns:
             (2, cells, cells) float32, overwritten by the next call, and the stamp of the newer of
@@ -192,10 +197,10 @@ class Fusion:
         return grid, max(self._scan_ns, depth_ns)
 
     def _scan_motion(self, depth_ns: int) -> ScanMotion:
-        """Return how the rover moved between scan and depth frame; held where nobody knows."""
+        """Return how the rover moved from scan to depth frame; none where nobody knows."""
         first = self._track.motion(self._scan_ns, depth_ns)
         if first is None:
-            self.grids_of_held_scans += 1
-            return HELD
+            self.uncompensated_grids += 1
+            return UNCOMPENSATED
         last = self._track.motion(self._scan_ns + self._sweep_ns, depth_ns)
         return ScanMotion(first, first if last is None else last)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import Contract
-from ..motion import HELD, ScanMotion
+from ..motion import UNCOMPENSATED, ScanMotion
 from ..robot import Pose, Robot
 from ..sensors import LEAST_DEPTH_UNITS, DepthImage, Intrinsics, Scan
 from .parameters import BevParameters
@@ -21,7 +21,9 @@ from .parameters import BevParameters
 LEAST_RANGE_M = 1e-6
 
 
-def scan_points(scan: Scan, robot: Robot, motion: ScanMotion = HELD) -> NDArray[np.float64]:
+def scan_points(
+    scan: Scan, robot: Robot, motion: ScanMotion = UNCOMPENSATED
+) -> NDArray[np.float64]:
     """Return the points that a scan hit in base_link, (m, 3) float64 metres; see Scan.hits.
 
     Args:
@@ -29,10 +31,10 @@ def scan_points(scan: Scan, robot: Robot, motion: ScanMotion = HELD) -> NDArray[
     """
     hit, _ = scan.hits(robot)
     x, y, z = scan.points(robot)
-    return np.stack([*moved(x, y, hit, motion), z], axis=1)
+    return np.stack([*compensated(x, y, hit, motion), z], axis=1)
 
 
-def moved(
+def compensated(
     x: NDArray[np.float64], y: NDArray[np.float64], measured: NDArray[np.bool_], motion: ScanMotion
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Carry the points (m,) of the beams that are True in `measured`, (n,), along with a motion."""
@@ -101,8 +103,8 @@ class Beams:
 
     Attributes:
         directions: (2, n) float64, of each beam in the plane of base_link.
-        lidar: x and y of the LiDAR in base_link, smallest and largest range that is drawn, and the
-            range at which -Inf is, m.
+        lidar: x and y of the LiDAR in base_link, smallest and largest range that is
+            rasterized, and the range at which -Inf is, m.
     """
 
     directions: NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ..motion import HELD, ScanMotion
+from ..motion import UNCOMPENSATED, ScanMotion
 from .geometry import Beams, Geometry
 
 # Pixels that are no obstacle get a target behind the grid, with one bit that no cell has. Each lane
@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 
 def load() -> type[NumbaKernel]:
-    """Compile what draws, seconds the first time, or take it from numba's cache on disk.
+    """Compile what rasterizes, seconds the first time, or take it from numba's cache on disk.
 
     A cache that cannot be written or read, after a power cut for instance, is done without.
     """
     if NumbaKernel.compiled is None:
         try:
-            compiled = njit(cache=True, **OPTIONS)(_draw)
+            compiled = njit(cache=True, **OPTIONS)(_rasterize)
             if not _is_kept(Path(compiled.stats.cache_path)):
                 log.info("compiling the grid kernel, some seconds once per machine")
             _try_out(compiled)
@@ -53,7 +53,7 @@ def load() -> type[NumbaKernel]:
                 type(error).__name__,
                 error,
             )
-            _try_out(njit(**OPTIONS)(_draw))
+            _try_out(njit(**OPTIONS)(_rasterize))
     return NumbaKernel
 
 
@@ -61,12 +61,12 @@ def _is_kept(cache: Path) -> bool:
     """Return whether numba's index in its cache is of this source and Python, as numba judges."""
     written_s = Path(__file__).stat().st_mtime
     python = "py{}{}".format(*sys.version_info)
-    kept = cache.glob(f"{Path(__file__).stem}.{_draw.__name__}-*.{python}*.nbi")
+    kept = cache.glob(f"{Path(__file__).stem}.{_rasterize.__name__}-*.{python}*.nbi")
     return any(index.stat().st_mtime >= written_s for index in kept)
 
 
 def _try_out(compiled: Callable[..., None]) -> None:
-    """Draw a pixel of either depth type, so that nothing is compiled while driving; then use it."""
+    """Rasterize a pixel of either depth type, so that nothing is compiled while driving."""
     geometry = Geometry(
         cells=16, resolution_m=0.1, width=1, rows=np.zeros((3, 1)), slopes=np.zeros(3),
         row0=0.0, column0=0.0, limits=(0.1, 1.0, 0.0, 1.0), min_points=1, close_gaps=False,
@@ -76,12 +76,12 @@ def _try_out(compiled: Callable[..., None]) -> None:
     out, no_ranges = np.zeros((16, 16, 2), np.float32), np.zeros(1, np.float32)
     for kind in (np.uint16, np.float32):
         pixels = np.zeros((1, 1), kind)
-        NumbaKernel(geometry, compiled).draw(pixels, beams, no_ranges, HELD, 1.0, out)
+        NumbaKernel(geometry, compiled).rasterize(pixels, beams, no_ranges, UNCOMPENSATED, 1.0, out)
     NumbaKernel.compiled = staticmethod(compiled)
 
 
 class NumbaKernel:
-    """Draws frames of one geometry; see bev.Kernel."""
+    """Rasterizes frames of one geometry; see bev.Kernel."""
 
     compiled: ClassVar[Any] = None
 
@@ -98,7 +98,7 @@ class NumbaKernel:
         self._counts = np.zeros(spare + SPARE_LANES, np.int32)
         self._targets = np.full(-(-g.width // GROUP) * GROUP, spare, kind)
 
-    def draw(
+    def rasterize(
         self,
         pixels: NDArray,
         beams: Beams,
@@ -107,7 +107,7 @@ class NumbaKernel:
         scan_value: float,
         out: NDArray[np.float32],
     ) -> None:
-        """Draw a frame of the geometry's size; an occupied LiDAR cell gets `scan_value`."""
+        """Rasterize a frame of the geometry's size; an occupied LiDAR cell gets `scan_value`."""
         lidar = (*beams.lidar, self._centre, self._cells_per_m)
         self._compiled(
             pixels, self._rows, self._camera, self._plan, self._spare_bits, self._counts,
@@ -200,7 +200,7 @@ def _mark_beams(ranges_m, beams, lidar, first, last, value, out):
         cos, sin = cos * cos_step - sin * sin_step, sin * cos_step + cos * sin_step
 
 
-def _draw(
+def _rasterize(
     pixels, rows, camera, plan, spare_bits, counts, targets, target_words,
     ranges_m, beams, lidar, first, last, scan_value, out, out_words,
 ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""The bird's-eye grid with OpenCV and numpy, for machines without numba; draws the same cells."""
+"""The bird's-eye grid with OpenCV and numpy, for machines without numba; marks the same cells."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..motion import ScanMotion
-from .geometry import Beams, Geometry, moved
+from .geometry import Beams, Geometry, compensated
 
 # Metres of height a millimetre of depth; over any depth that is a hair.
 LEVEL = 1e-12
@@ -16,13 +16,13 @@ BLOCK_PIXELS = 2**16
 
 
 class OpenCvKernel:
-    """Draws frames of one geometry; see bev.Kernel."""
+    """Rasterizes frames of one geometry; see bev.Kernel."""
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self._ready = False
 
-    def draw(
+    def rasterize(
         self,
         pixels: NDArray,
         beams: Beams,
@@ -31,7 +31,7 @@ class OpenCvKernel:
         scan_value: float,
         out: NDArray[np.float32],
     ) -> None:
-        """Draw a frame of the geometry's size; an occupied LiDAR cell gets `scan_value`."""
+        """Rasterize a frame of the geometry's size; an occupied LiDAR cell gets `scan_value`."""
         if not self._ready:
             self._make_tables(pixels.dtype)
             self._ready = True
@@ -107,7 +107,7 @@ class OpenCvKernel:
         r = np.where(too_close, range_min_m, ranges_m.astype(np.float64))[hit]
         x, y = x_lidar + r * beams.directions[0, hit], y_lidar + r * beams.directions[1, hit]
         half = g.cells * g.resolution_m / 2.0
-        cells = np.floor((half - np.stack(moved(x, y, hit, motion))) / g.resolution_m)
+        cells = np.floor((half - np.stack(compensated(x, y, hit, motion))) / g.resolution_m)
         rows, cols = cells[:, ((cells >= 0) & (cells < g.cells)).all(axis=0)].astype(np.intp)
         return rows, cols
 

@@ -60,7 +60,7 @@ class BuilderParameters(BevParameters):
     """The bev_builder section of config/sac_rover.yaml."""
 
     autostart: bool = param("Configure and activate at start.", True)
-    kernel: str = param("What draws the grid; both draw the same cells.", KERNELS[0],
+    kernel: str = param("What rasterizes the grid; both mark the same cells.", KERNELS[0],
                         choices=KERNELS)  # fmt: skip
     max_input_age_s: float = param(
         "Age at which scan or depth is stale, s.", 0.30, minimum=0.05, maximum=5.0

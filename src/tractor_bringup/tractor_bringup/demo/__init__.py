@@ -1,0 +1,1 @@
+"""The main job, whole, on a machine without ROS: `make demo`."""

@@ -1,0 +1,69 @@
+"""Nodes and commands as processes of their own, and a ROS domain that they have to themselves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tractor_core.errors import TractorError
+
+from ..process import STOP_LIMIT_S, Process, stop_all
+
+
+class DemoError(TractorError):
+    """A step of the demo failed."""
+
+
+class Processes:
+    """The processes of a drive, by name.
+
+    Args:
+        params: the shared parameter file.
+        logs: folder of the logs.
+    """
+
+    def __init__(self, params: Path, logs: Path) -> None:
+        self._params, self._logs = params.resolve(), logs
+        self._running: dict[str, Process] = {}
+
+    def __getitem__(self, name: str) -> Process:
+        return self._running[name]
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{len(os.listdir(self._logs)):02}_{name}.log"
+
+    def start(self, name: str, *arguments: str, stdout: int | None = None) -> Process:
+        """Start Python with these arguments, see Process."""
+        self._running[name] = Process([*arguments], self._log(name), stdout)
+        return self._running[name]
+
+    def start_node(self, name: str, module: str, **parameters: Any) -> Process:
+        """Start a node with the shared parameter file and overrides of its own parameters."""
+        log = self._log(name)
+        self._running[name] = Process.of_node(name, module, self._params, log, **parameters)
+        return self._running[name]
+
+    def check(self, may_end: str = "") -> None:
+        """Raise DemoError with the end of its log when one failed, or ended that should run."""
+        for name, running in self._running.items():
+            status = running.process.poll()
+            if status is not None and (status != 0 or name != may_end):
+                raise DemoError(f"{name} ended with status {status}; {running.tail()}")
+
+    def stop(self, *names: str) -> None:
+        """End the named nodes, or all, and wait for them."""
+        chosen = {name: self._running.pop(name) for name in names or tuple(self._running)}
+        killed = stop_all(chosen.values())
+        for name, running in chosen.items():
+            if running in killed:
+                print(
+                    f"{name} did not end within {STOP_LIMIT_S:.0f} s and was killed; "
+                    f"{running.tail()}",
+                    file=sys.stderr,
+                )
+
+    def close(self) -> None:
+        """End all."""
+        self.stop()

@@ -1,0 +1,1 @@
+"""Recorded drives, read within bounds, and the frames that the nodes would have made of them."""

@@ -1,0 +1,1 @@
+"""From an ONNX actor and samples to a validated RKNN model."""

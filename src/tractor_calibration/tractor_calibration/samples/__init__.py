@@ -1,0 +1,1 @@
+"""A folder of calibration samples: what it holds, its grade, which calibrate and which validate."""

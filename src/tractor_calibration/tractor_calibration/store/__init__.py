@@ -1,0 +1,1 @@
+"""The versions of the models and the history of the active model."""

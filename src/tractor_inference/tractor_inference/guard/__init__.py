@@ -1,0 +1,1 @@
+"""The last word before the base, without ROS."""

@@ -1,0 +1,1 @@
+"""The model that drives: its files and manifest, what opens it, its trial, its slot."""

@@ -1,0 +1,99 @@
+"""The INT8 or FP16 actor on a PC, in the simulator of rknn-toolkit2."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tractor_core import samples
+from tractor_core.contract import Contract
+from tractor_core.errors import ModelError, TractorError, raise_all
+from tractor_core.samples import Sample
+
+from .. import manifest, rknn_toolkit, vendor
+from ..manifest import Manifest
+from ..onnx import model as onnx_model
+from .base import Backend
+
+
+class RknnSimBackend(Backend):
+    """Stands in for the NPU: rebuilds an .rknn from what its manifest names, and simulates it.
+
+    A loaded .rknn cannot run in the simulator, so the model is built again from the same ONNX, the
+    same samples and the same toolkit, all checked; simulated outputs of such builds are identical.
+    Opening takes seconds. What the toolkit says meanwhile is logged only when it fails.
+    """
+
+    name = "rknn_sim"
+
+    def __init__(self, model: Path, contract: Contract) -> None:
+        """Open a model.
+
+        Args:
+            model: .rknn with its manifest, the ONNX and the samples that the manifest names.
+            contract: what the model must follow.
+
+        Raises:
+            ModelError: something is missing or changed since the conversion; lists all of it.
+            ContractError: made for another contract.
+        """
+        super().__init__(contract)
+        model, record, _ = manifest.load(model, contract)
+        self._follow(record)
+        version = rknn_toolkit.toolkit_version()
+        if version != record.toolkit.version:
+            raise ModelError(
+                f"{model}: expected {rknn_toolkit.DISTRIBUTION} {record.toolkit.version}, which "
+                f"built it, found {version}; convert the ONNX actor again"
+            )
+        actor = model.parent / record.onnx.file
+        facts = onnx_model.inspect(actor, contract, sha256=record.onnx.sha256)
+        frames = _read_samples(model, record.calibration, contract)
+        with vendor.silent_unless_it_fails():
+            self._rknn = _start(facts.data, frames, contract, record)
+
+    def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rknn_toolkit.simulate(self._rknn, bev, proprio)
+
+    def _release(self) -> None:
+        rknn_toolkit.release(self._rknn)
+
+
+def _start(onnx: bytes, frames: list[Sample], contract: Contract, record: Manifest) -> Any:
+    """Build the model again and start the simulator in the session that built it."""
+    with tempfile.TemporaryDirectory(prefix="rknn_sim_") as name:
+        folder = Path(name)
+        file = folder / "actor.onnx"
+        file.write_bytes(onnx)
+        dataset = None
+        if frames:
+            dataset = rknn_toolkit.write_dataset(frames, contract, folder)
+        rknn = rknn_toolkit.build(
+            file, contract, target=record.model.target, dataset=dataset, options=record.build
+        )
+    try:
+        rknn_toolkit.start_simulator(rknn)
+    except ModelError:
+        rknn_toolkit.release(rknn)
+        raise
+    return rknn
+
+
+def _read_samples(
+    model: Path, calibration: manifest.CalibrationRecord, contract: Contract
+) -> list[Sample]:
+    """Read the samples a model was calibrated with, in their order."""
+    folder = model.parent / calibration.folder
+    frames, problems = [], []
+    for record in calibration.samples:
+        try:
+            data = manifest.read_checked(folder / record.file, record.sha256)
+            frames.append(samples.parse(data, contract))
+        except TractorError as error:
+            problems.append(str(error))
+    raise_all(ModelError, f"{model}: its calibration samples cannot be used again:", problems)
+    return frames

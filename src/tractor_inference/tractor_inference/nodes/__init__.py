@@ -1,0 +1,1 @@
+"""The nodes; the only place of the package that needs ROS."""

@@ -1,0 +1,1 @@
+"""What is kept of a drive, off the control path."""

@@ -1,0 +1,77 @@
+"""Making the reference actor, and the one that was made."""
+
+import numpy as np
+import pytest
+
+from tractor_core import contract as contract_module
+from tractor_core.errors import ContractError
+from tractor_inference.model.onnx import model as onnx_model
+from tractor_training import imitate, imitation
+from tractor_training.export import export
+from tractor_training.network import make_network
+
+
+@pytest.fixture(scope="module")
+def actor(repository):
+    return repository / "models" / "sac_actor_reference.onnx"
+
+
+def test_mirror_swaps_tracks_and_negates_what_has_a_side():
+    raw = np.array([[2.0, 0.1, 0.9, 0.1, 0.5, -0.3]], np.float32)
+    assert imitation.mirror(raw) == pytest.approx(np.array([[2.0, 0.9, 0.1, 0.1, -0.5, 0.3]]))
+    assert imitation.mirror(imitation.mirror(raw)) == pytest.approx(raw)
+
+
+def test_collected_frames_are_the_contracts(params_file):
+    frames = imitation.collect(imitation.Collection(1, str(params_file), None))
+    contract = contract_module.load(params_file)
+    assert len(frames.bev) == len(frames.proprio) == len(frames.label) == imitation.IMITATION_FRAMES
+    assert frames.bev.shape[1] * 8 == np.prod(contract.bev_shape)
+    assert np.abs(frames.label).max() <= 1.0
+    assert np.isfinite(contract_module.normalize(contract, frames.proprio)).all()
+    again = imitation.collect(imitation.Collection(1, str(params_file), None))
+    assert (again.bev == frames.bev).all()
+    assert (again.label == frames.label).all()
+
+
+def test_export_follows_the_contract(params_file, tmp_path):
+    pytest.importorskip("torch", reason="making an actor needs torch")
+    contract = contract_module.load(params_file)
+    path = tmp_path / "fresh.onnx"
+    export(make_network(contract), contract, path)
+    onnx_model.inspect(path, contract)
+    assert path.stat().st_size <= 5_000_000
+
+
+def test_training_refuses_another_action_space(params_file, tmp_path):
+    text = params_file.read_text().replace('action_space: "tracks"', 'action_space: "twist"')
+    other = tmp_path / "twist.yaml"
+    other.write_text(text)
+    with pytest.raises(ContractError, match="tracks"):
+        imitation.train(tmp_path / "x.onnx", str(other), 0, 1)
+
+
+def test_reference_actor_follows_the_contract(actor, params_file):
+    onnx_model.inspect(actor, contract_module.load(params_file))
+    assert actor.stat().st_size <= 5_000_000
+
+
+def test_card_states_the_contract_it_was_made_for(actor, params_file):
+    assert contract_module.load(params_file).digest in actor.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [("a.txt", "ends in .onnx, found a.txt"), ("nowhere/a.onnx", "in a folder that exists")],
+)
+def test_where_an_actor_cannot_be_written_is_said_before_it_is_made(capsys, out, sentence):
+    with pytest.raises(SystemExit) as ended:
+        imitate.main(["--out", out])
+    assert ended.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def test_help_comes_without_the_heavy_libraries(capsys):
+    with pytest.raises(SystemExit) as end:
+        imitate.main(["--help"])
+    assert end.value.code == 0
+    assert "--seed" in capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""Makes actors in the simulator; torch is imported inside functions."""
