@@ -72,3 +72,9 @@ def test_folders_that_an_update_leaves_behind_do_not_hide_them(repository, tmp_p
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_scripts_called_is_there():
+    fusion = importlib.import_module("tractor_inference.fusion").Fusion
+    assert (fusion.draw, fusion.mount) == (fusion.rasterize, fusion.set_extrinsics)

@@ -196,6 +196,9 @@ class Fusion:
         self.grids += 1
         return grid, max(self._scan_ns, depth_ns)
 
+    # Their names until version 0.2.
+    draw, mount = rasterize, set_extrinsics
+
     def _scan_motion(self, depth_ns: int) -> ScanMotion:
         """Return how the rover moved from scan to depth frame; none where nobody knows."""
         first = self._track.motion(self._scan_ns, depth_ns)
