@@ -56,22 +56,21 @@ class SensorError(TractorError):
     Args:
         expected: with the input's name before it: "scan: expected at least one beam".
         found: what was found, and what to do about it.
+        text: the whole message, where it says more than these two.
 
     Attributes:
         expected: the same for equal faults, whatever the figures, to count them by.
-        found: as given.
     """
 
-    def __init__(self, expected: str, found: str = "") -> None:
-        super().__init__(str(Problem(expected, found)))
-        self.expected, self.found = expected, found
+    def __init__(self, expected: str, found: str = "", text: str = "") -> None:
+        super().__init__(text or str(Problem(expected, found)))
+        self.expected = expected
 
     @classmethod
     def of_all(cls, name: str, problems: Sequence[Problem]) -> SensorError:
         """Return one error of an input that lists every problem, and is counted by the first."""
-        error = cls("\n  - ".join([f"{name}:", *map(str, problems)]))
-        error.expected = f"{name}: {problems[0].expected}"
-        return error
+        text = "\n  - ".join([f"{name}:", *map(str, problems)])
+        return cls(f"{name}: {problems[0].expected}", text=text)
 
 
 class SampleError(TractorError):

@@ -3,7 +3,7 @@
 from tractor_core import old_names
 
 _IN_CORE = (
-    "contract", "drift", "errors", "files", "frames", "kinematics", "messages", "npz", "outside",
+    "contract", "drift", "errors", "files", "frames", "kinematics", "npz", "outside",
     "parameters", "paths", "proprio", "robot", "samples", "system_error", "text",
 )  # fmt: skip
 # Until version 0.2.
@@ -22,13 +22,13 @@ MOVED: dict[str, tuple[str, ...]] = {name: (f"tractor_core.{name}",) for name in
     "drive_node": ("tractor_inference.nodes.drive_node",),
     "freshness": ("tractor_core.input_monitor",),
     "fusion": ("tractor_core.bev.fusion", "tractor_core.bev.parameters"),
+    "messages": ("tractor_core.messages", "tractor_core.camera_info"),
     "manifest": ("tractor_inference.model.manifest",),
     "odometry": ("tractor_core.motion",),
     "policy": ("tractor_inference.model.policy",),
     "sac_actor_node": ("tractor_inference.nodes.sac_actor_node",),
     "scan": ("tractor_core.sensors",),
 }  # fmt: skip
-MOVED["messages"] += ("tractor_core.camera_info",)
 RENAMED = {
     "bev.HELD": "UNCOMPENSATED",
     "coverage.CoverageSet": "DiverseSet",

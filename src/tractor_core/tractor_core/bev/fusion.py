@@ -136,10 +136,8 @@ class Fusion:
         """
         pixels = messages.depth_from_message(message)
         if self._camera is None:
-            problem = self._camera_problem
-            error = SensorError(f"depth: no intrinsics to use it with: {problem}")
-            error.expected = f"depth: no intrinsics to use it with: {problem.expected}"
-            raise error
+            problem, lacks = self._camera_problem, "depth: no intrinsics to use it with"
+            raise SensorError(f"{lacks}: {problem.expected}", text=f"{lacks}: {problem}")
         intrinsics, size = self._camera
         if pixels.shape != size:
             raise SensorError(

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 
+from tractor_core.files import replace_file
 from tractor_core.parameters import param
 from tractor_inference.nodes.base.commands import command_type
 from tractor_inference.nodes.base.node import SuiteNode
@@ -151,7 +151,9 @@ class SimNode(SuiteNode, Node):
         self._ending.set()
         self._thread.shutdown(wait=True)
         if self.parameters.result_file:
-            write_result(Path(self.parameters.result_file), self.result())
+            file = Path(self.parameters.result_file)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, json.dumps(self.result()))
 
     def result(self) -> dict[str, Any]:
         """Return the run as plain JSON types; a trajectory row is x, y (m), yaw (rad), t (s)."""
@@ -164,17 +166,6 @@ class SimNode(SuiteNode, Node):
             "commands": self._commands,
             "trajectory": np.round(self._trajectory, 4).tolist(),
         }
-
-
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write JSON so that the file is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(result, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def main() -> None:
