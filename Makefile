@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick fuzz bench lint build clean
+.PHONY: help setup demo test test-quick fuzz bench verdicts lint build clean
 MAKEFLAGS += --no-print-directory
 
 # Where apt ROS 2 Jazzy is, that one is used: its setup.bash puts rclpy on PYTHONPATH, and the venv
@@ -16,7 +16,7 @@ ready := .venv/ready-ros-$(ros_origin)-$(shell pwd | cksum | cut -d' ' -f1)
 run := $(if $(filter apt,$(ros_origin)),source $(ROS)/setup.bash;) .venv/bin/
 
 # Ahead of the first start, which would otherwise take seconds longer.
-compile = echo "$@: compiling the grid kernel"; \
+compile = echo "$(1): compiling the grid kernel"; \
   .venv/bin/python -c 'from tractor_core.bev import numba_kernel; numba_kernel.load()'
 
 # ROS's extension modules fit the system's Python only; the wheels fit any of these.
@@ -71,18 +71,20 @@ $(ready): requirements/python.txt requirements/ros.txt requirements/rknn.txt
 	pip --no-deps -r requirements/rknn.txt
 	site=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	printf '%s\n' "$$PWD"/src/tractor_* >"$$site/tractor.pth"
-	$(compile)
+	$(call compile,setup)
 	rm .venv/unfinished
 	touch $@
 
 demo: $(ready) ## Drive, sample, convert, drive again in INT8; SOURCE=recordings: recorded sensors
 	@$(run)python -m tractor_bringup.demo $(if $(SOURCE),--source $(SOURCE))
 
+# Those of ROS go by the clock: they have the machine for themselves.
 test: $(ready) ## Run every test
-	@$(run)python -m pytest
+	@$(run)python -m pytest -n 2 -m "not ros"
+	$(run)python -m pytest -m ros
 
 test-quick: $(ready) ## Run the tests that start no ROS process, toolkit or emulator
-	@$(run)python -m pytest -m "not slow and not ros and not toolkit and not qemu"
+	@$(run)python -m pytest -n 2 -m "not slow and not ros and not toolkit and not qemu"
 
 fuzz: $(ready) ## Fuzz every parser for MINUTES=5 in all; cases that fail are kept in fuzz_output/
 	@export PYTHONPATH=src/tractor_inference/test:src/tractor_bringup/test$${PYTHONPATH:+:$$PYTHONPATH}
@@ -93,6 +95,9 @@ bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes 
 	$(run)python bench/latency.py
 	$(run)python bench/sampling.py
 	$(run)python bench/conversion.py
+
+verdicts: $(ready) ## Convert eighteen sample sets and measure each model beyond them; half an hour
+	@$(run)python bench/verdicts.py
 
 lint: $(ready) ## Check style, format, types and what may import what
 	@$(run)ruff check .
@@ -117,7 +122,7 @@ build: $(ready) ## Build the ROS 2 workspace into install/ (then: source install
 	find install/tractor_* -xtype l -delete
 	[ $$installed -ef config/sac_rover.yaml ] ||
 	  fail "expected $$installed to be a link to config/sac_rover.yaml, found none: see log/latest_build"
-	$(compile)
+	$(call compile,build)
 
 clean: ## Remove .venv, builds, caches, demo_output/, bench_output/ and fuzz_output/; samples and models stay
 	@rm -rf .venv build install log demo_output bench_output fuzz_output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,9 +26,9 @@ from tractor_core import contract as contract_module
 from tractor_core import samples
 from tractor_core.paths import default_params_file
 from tractor_inference.model import rknn_toolkit
-from tractor_sim.rollout import in_processes
 from tractor_sim.senses import CONTROL_HZ, Senses, Setup
 from tractor_sim.simulation import Simulation
+from tractor_sim.workers import in_processes
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "sac_actor_reference.onnx"

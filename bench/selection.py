@@ -28,9 +28,9 @@ from tractor_core.samples import Sample
 from tractor_inference.model import rknn_toolkit
 from tractor_inference.model.backends import open_backend
 from tractor_inference.model.policy import Policy
-from tractor_sim.rollout import in_processes
 from tractor_sim.senses import CONTROL_HZ, Senses, Setup
 from tractor_sim.simulation import Simulation
+from tractor_sim.workers import in_processes
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "sac_actor_reference.onnx"
@@ -61,8 +61,8 @@ def drive(seed: int) -> list[Sample]:
 
 def by_coverage(frames: Sequence[Sample], count: int, contract) -> list[Sample]:
     """Choose as `convert` does."""
-    ranges = selection.activation_ranges(MODEL.read_bytes(), contract, frames, TARGET)
-    return [frames[i] for i in selection.by_coverage(*ranges, count)]
+    found = selection.activations(MODEL.read_bytes(), contract, frames, TARGET)
+    return [frames[i] for i in selection.by_coverage(found.lows, found.highs, count)]
 
 
 def kept_by_coverage(frames: Sequence[Sample], contract) -> list[Sample]:

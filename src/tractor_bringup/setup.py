@@ -58,6 +58,9 @@ setup(
     extras_require={"test": ["pytest"]},
     zip_safe=False,
     entry_points={
-        "console_scripts": ["doctor=tractor_bringup.doctor:main"],
+        "console_scripts": [
+            "benchmark=tractor_bringup.benchmark:main",
+            "doctor=tractor_bringup.doctor:main",
+        ],
     },
 )

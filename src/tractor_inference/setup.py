@@ -23,6 +23,7 @@ setup(
             "sac_actor=tractor_inference.nodes.sac_actor_node:main",
             "drive=tractor_inference.nodes.drive_node:main",
             "cmd_guard=tractor_inference.nodes.cmd_guard_node:main",
+            "benchmark=tractor_inference.__main__:benchmark",
             "doctor=tractor_inference.__main__:doctor",
         ],
     },

@@ -1,1 +1,1 @@
-"""Launch files, parameters, start scripts, the doctor and the demo."""
+"""Launch files, parameters, start scripts, the doctor, the benchmark and the demo."""

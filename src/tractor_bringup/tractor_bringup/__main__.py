@@ -6,7 +6,10 @@ import sys
 
 from tractor_core.cli import dispatch
 
-VERBS = {"doctor": "say what works on this machine, and what to do about the rest"}
+VERBS = {
+    "benchmark": "measure models on this machine",
+    "doctor": "say what works on this machine, and what to do about the rest",
+}
 
 if __name__ == "__main__":
     sys.exit(dispatch("tractor_bringup", VERBS))

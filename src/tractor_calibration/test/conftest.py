@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tractor_core import samples
 from tractor_core.contract import Contract
 from tractor_core.samples import Sample
 
-DIFFERENT_FRAMES = 12
+# Enough, and different enough, to be graded fair.
+SAMPLES, DIFFERENT_FRAMES = 104, 52
 
 
 def write_actor(path: Path, gain: float = 0.3, scale: float = 1.0) -> Path:
@@ -174,9 +176,14 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def written_samples(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Path:
+    return write_samples(tmp_path_factory.mktemp("samples"), contract, SAMPLES)
+
+
 @pytest.fixture
-def calibration_dir(tmp_path: Path, contract: Contract) -> Path:
-    return write_samples(tmp_path / "calibration_data", contract, 24)
+def calibration_dir(tmp_path: Path, written_samples: Path) -> Path:
+    return shutil.copytree(written_samples, tmp_path / "calibration_data")
 
 
 @pytest.fixture(scope="session")

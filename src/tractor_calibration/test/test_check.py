@@ -447,7 +447,7 @@ class TestQuarantine:
         code, result = run(calibration_dir, "--quarantine")
         assert code == 7
         assert "expected a folder or nothing, found a link or file" in result["error"]
-        assert result["usable"] == 24
+        assert result["usable"] == 104
         assert contents(tmp_path) == before
 
     def test_makes_no_folder_when_all_can_be_used(self, calibration_dir, run):
@@ -534,15 +534,15 @@ def test_a_file_that_is_replaced_meanwhile_is_not_counted(calibration_dir, contr
         return files
 
     found = survey.survey(calibration_dir, contract, progress)
-    assert len(found.files) == 23 and not found.unusable
+    assert len(found.files) == 103 and not found.unusable
 
 
 def test_progress_is_shown_on_a_terminal_only(calibration_dir):
     command = [sys.executable, "-m", "tractor_calibration", "check", str(calibration_dir)]
     piped = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert piped.returncode == 1
+    assert piped.returncode == 0
     assert re.fullmatch(r"INFO: parameters: /.+/config/sac_rover.yaml\n", piped.stderr)
-    assert piped.stdout.startswith(f"{calibration_dir}: POOR\n")
+    assert piped.stdout.startswith(f"{calibration_dir}: FAIR\n")
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=theirs, timeout=60)

@@ -6,14 +6,15 @@ Exit codes:
   3  the ONNX file is not an actor of this contract
   4  no usable calibration samples
   5  rknn-toolkit2 refused a step or left a file out, or what the report needs is missing
-  6  the model does not agree with its ONNX, whatever was tried
+  6  the model does not agree with its ONNX, whatever was tried, or does not drive like it
   7  files cannot be written, or another converter is busy
   8  rknn-toolkit2 died, for instance with SIGABRT
   9  rknn-toolkit2 did not finish within toolkit_time_limit_s
   10  rknn-toolkit2 took more memory than toolkit_memory_limit_mb
-  11  the INT8 model neither passes nor fails; see --accept-warnings
+  11  the INT8 model has warnings, of its figures or of the samples; see --accept-warnings
+  12  the model could not be driven in the simulator, which --drive asks for
   130  interrupted
-After 2 to 11 the models folder is as it was before; an interrupt either leaves it so or came too
+After 2 to 12 the models folder is as it was before; an interrupt either leaves it so or came too
 late, when the model was already promoted whole.
 """
 
@@ -33,7 +34,7 @@ from .parameters import NODE, TARGETS, ConvertParameters, Request
 
 EXIT_CODES = {
     "onnx": 3, "samples": 4, "toolkit": 5, "gate": 6, "files": 7,
-    "died": 8, "slow": 9, "large": 10, "warning": 11,
+    "died": 8, "slow": 9, "large": 10, "warning": 11, "drive": 12,
 }  # fmt: skip
 
 
@@ -58,6 +59,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--allow-fp16", action="store_true",
         help="promote the FP16 model when no INT8 model can be",
     )  # fmt: skip
+    parser.add_argument(
+        "--drive", type=int, default=0, metavar="N",
+        help="last, drive model and ONNX through N simulated worlds of a minute: refused when it "
+        "hits more or gets less far, beyond chance, which some tens of worlds can show",
+    )  # fmt: skip
     parser.add_argument("--target", choices=TARGETS, help="platform, instead of the file's")
     args = parser.parse_args(argv)
     if args.onnx.name in ("", ".."):
@@ -65,6 +71,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args.output = args.output or args.onnx.with_suffix(".rknn")
     if not args.quantize and (args.accept_warnings or args.allow_fp16):
         parser.error("--accept-warnings and --allow-fp16 need --quantize; without it FP16 is built")
+    if args.drive < 0:
+        parser.error(f"--drive: expected a number of worlds, found {args.drive}")
     if args.output.suffix != ".rknn":
         parser.error(f"--output: expected a name that ends in .rknn, found {args.output}")
     return args
@@ -83,31 +91,35 @@ def _parameters(args: argparse.Namespace) -> tuple[Path, ConvertParameters]:
 def summary(result: dict[str, Any]) -> str:
     """Return the result of a conversion as a few lines for a terminal."""
     from .conversion import attempts
+    from .conversion.report import sentences
 
     validation, counts = result["validation"], result["samples"]
     builds = [name for name in ("fp16", "int8") if name in validation]
     lines = [
         f"{result['precision'].upper()} model for {result['target']}: {result['model']}",
         f"verdict: {validation['verdict']} ({attempts.words(validation['rung'])})",
+        *sentences(result),
         "",
         f"{'':8}{'MB':>8}{'MAE':>10}{'p99':>10}{'max':>10}{'SQNR dB':>10}{'within 0.05':>13}",
         f"{'ONNX':8}{result['onnx_bytes'] / 1e6:8.2f}",
     ]
-    lines += [
-        f"{name.upper():8}{b['bytes'] / 1e6:8.2f}{b['mae']:10.5f}{b['p99']:10.5f}{b['max']:10.5f}"
-        f"{b['sqnr_db']:10.1f}{b['within_0_05']:13.1%}"
-        for name, b in ((name, validation[name]) for name in builds)
-    ]
-    lines += ["", f"samples: {counts['found']} found, {counts['usable']} usable"]
-    if counts["calibration"]:
+    for name in builds:
+        found = validation[name]
+        lines.append(f"{name.upper():8}{found['bytes'] / 1e6:8.2f}{_errors(found)}")
+        if "beyond" in found:
+            lines.append(f"{'  beyond':16}{_errors(found['beyond'])}")
+    graded = f", graded {counts['grade']}" if counts["grade"] else ""
+    lines += ["", f"samples: {counts['found']} found, {counts['usable']} usable{graded}"]
+    lines += [f"  {finding}" for finding in counts["findings"]]
+    if used := counts["calibration"]:
+        reference = counts["calibration_reference"]
         lines.append(
-            f"calibrated with {counts['calibration']} samples, chosen by coverage from "
-            f"{counts['pool']}"
+            f"calibrated with {used} frames, chosen by coverage: {used - reference} of "
+            f"{counts['pool']} samples, {reference} reference observations"
         )
     if len(validation["attempts"]) > 1:
         lines += ["tried:", *(f"  {attempts.line(attempt)}" for attempt in validation["attempts"])]
     lines += [
-        f"validated on {validation['frames']} {validation['source']}",
         *(f"note: {note}" for note in result["notes"]),
         "seconds: " + ", ".join(f"{name} {s:.2f}" for name, s in result["seconds"].items()),
         "written: "
@@ -121,6 +133,13 @@ def summary(result: dict[str, Any]) -> str:
     return printable_rows(lines)
 
 
+def _errors(found: dict[str, Any]) -> str:
+    return (
+        f"{found['mae']:10.5f}{found['p99']:10.5f}{found['max']:10.5f}{found['sqnr_db']:10.1f}"
+        f"{found['within_0_05']:13.1%}"
+    )
+
+
 @printing
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
@@ -129,13 +148,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             file, params = _parameters(args)
-            from tractor_core import contract
+            from tractor_core import reference_observations
 
             from .conversion import stages as conversion
 
             request = Request(
                 args.onnx, args.output, args.quantize, args.calibration_dir,
-                contract.load(file), params, args.accept_warnings, args.allow_fp16,
+                file, reference_observations.Origin.load(file), params,
+                args.accept_warnings, args.allow_fp16, args.drive,
             )  # fmt: skip
         except ParameterError as error:
             return failed(USAGE, str(error))

@@ -10,6 +10,7 @@ from tractor_core.parameters import param
 
 if typing.TYPE_CHECKING:  # it brings numpy, which a command's help does not need
     from tractor_core.contract import Contract
+    from tractor_core.reference_observations import Origin
 
 NODE = "convert"
 # Platforms that rknn-toolkit2 2.5.0 builds w8a8 for.
@@ -70,6 +71,9 @@ class ConvertParameters:
     fail_min_sqnr_db: float = param(
         "SQNR below which it fails, dB.", 22.0, minimum=-200.0, maximum=200.0
     )
+    reference_observations: str = param(
+        "Varied frames beside the samples, an .npz file; empty: the suite's own.", ""
+    )
     probe_tolerance: float = param(
         "How far a backend's action may be from the simulator's on a reference vector.", 0.05,
         minimum=0.001, maximum=0.2,  # what a manifest may say, see manifest.MAX_TOLERANCE
@@ -127,14 +131,22 @@ class Request:
     """What to convert: `output` is the .rknn file, `calibration_dir` the folder of samples.
 
     With `accept_warnings` an INT8 model between pass and fail is promoted, with `allow_fp16` an
-    FP16 model when no INT8 model is.
+    FP16 model when no INT8 model is. `origin` and `parameters` are those of `params_file`.
+    With `drive` the model and its ONNX drive through so many simulated worlds as a last gate.
     """
 
     onnx: Path
     output: Path
     quantize: bool
     calibration_dir: Path | None
-    contract: Contract
+    params_file: Path
+    origin: Origin
     parameters: ConvertParameters
     accept_warnings: bool = False
     allow_fp16: bool = False
+    drive: int = 0
+
+    @property
+    def contract(self) -> Contract:
+        """What a model sees and answers."""
+        return self.origin.contract

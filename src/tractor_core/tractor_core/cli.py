@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, ParamSpec
 
 from . import paths
@@ -75,18 +76,24 @@ def take_any_text() -> None:
 
 
 @printing
-def dispatch(package: str, verbs: Mapping[str, str], chosen: str = "") -> int:
+def dispatch(
+    package: str,
+    verbs: Mapping[str, str],
+    chosen: str = "",
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Run the verb that the command line names, a module of the package, and return its exit code.
 
     Args:
         package: for instance tractor_calibration, as in `python -m tractor_calibration VERB ...`.
         verbs: {module with a `main(argv)`: what it is for}; the module may be one of old name.
         chosen: the verb of an executable of its own; its arguments are all of the command line.
+        elsewhere: {verb: module of another package}, for what is looked up when it is asked for.
     """
     verb = chosen or (sys.argv[1] if len(sys.argv) > 1 else "--help")
     if verb in verbs:
         try:
-            found = importlib.import_module(f"{package}.{verb}")
+            found = importlib.import_module(elsewhere.get(verb, f"{package}.{verb}"))
         except ModuleNotFoundError as error:
             if not (error.name or "").startswith("tractor_"):
                 raise

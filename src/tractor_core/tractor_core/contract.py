@@ -87,7 +87,7 @@ class Contract:
 
     def canonical(self) -> dict[str, Any]:
         """Return the contract as plain JSON types, the form that is hashed and stored."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return parameters.canonical(self)
 
     @property
     def digest(self) -> str:
@@ -97,12 +97,7 @@ class Contract:
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Return the fields in which a stored canonical form differs from this contract."""
-        mine = self.canonical()
-        return [
-            f"{name}: here {mine.get(name)!r}, there {other.get(name)!r}"
-            for name in sorted({*mine, *other})
-            if mine.get(name) != other.get(name)
-        ]
+        return parameters.differences(self.canonical(), other)
 
     def require_same(
         self, digest: str, where: str, fields: Mapping[str, Any] | None = None

@@ -24,17 +24,21 @@ _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_MODES = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all, also when the power fails; what UTF-8 lacks is escaped.
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, also when the power fails.
+
+    Of a text, what UTF-8 lacks is escaped.
 
     Raises:
         OSError: the folder cannot be written; the file is as it was before.
     """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
     # Not of the name: with more letters it could be too long.
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             _sync(file.fileno())
         _let_read(temporary)

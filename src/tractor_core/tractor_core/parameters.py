@@ -8,6 +8,7 @@ a mapping from a ROS 2 parameter file.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import typing
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from . import outside
 from .errors import ParameterError, raise_all
 
 T = TypeVar("T")
+MOST_DIFFERENCES = 20
 
 # The shared file has some kilobytes, and is read a section at a time.
 MAX_FILE_BYTES = 256 * 1024
@@ -135,6 +137,22 @@ def from_values(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     if check is not None:
         raise_all(ParameterError, heading, [f"{prefix}{problem}" for problem in check()])
     return instance
+
+
+def canonical(values: Any) -> dict[str, Any]:
+    """Return a dataclass of parameters as plain JSON types, as files keep it."""
+    return json.loads(json.dumps(dataclasses.asdict(values)))
+
+
+def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the fields in which two canonical forms differ, one bounded text each."""
+    found = [
+        f"{name:.60}: here {mine.get(name)!r:.200}, there {other.get(name)!r:.200}"
+        for name in sorted({*mine, *other})
+        if mine.get(name) != other.get(name)
+    ]
+    hidden = len(found) - MOST_DIFFERENCES
+    return found[:MOST_DIFFERENCES] + ([f"and {hidden} more"] if hidden > 0 else [])
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +114,12 @@ class Robot:
     def camera(self) -> Pose:
         """Pose of the camera body in base_link: x forward, y left, z up; not the optical frame."""
         return Pose(*self.camera_pose)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the body, limits and poses as plain JSON types, as they are stored."""
+        found = parameters.canonical(self)
+        del found["use_tf"]
+        return found
 
     def covers(self, x_m: NDArray[np.float64], y_m: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return where points in base_link, (n,) each, lie within the footprint."""

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tractor_core import samples
 from tractor_core.contract import Contract, normalize
 from tractor_core.samples import Sample
-from tractor_inference.model import manifest, reference_vectors
+from tractor_inference.model import manifest, reference_vectors, rknn_toolkit
 
 Answer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
@@ -144,3 +144,21 @@ def write_samples(folder: Path, contract: Contract, count: int, seed: int = 0) -
 def no_answer(bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
     """Answer zero, for manifests of files that are no models."""
     return np.zeros((1, 2), np.float32)
+
+
+def build_int8(folder: Path, onnx: Path, contract: Contract) -> Path:
+    """Build an .rknn with the toolkit, with its manifest, ONNX and samples."""
+    (folder / "actor.onnx").write_bytes(onnx.read_bytes())
+    files = write_samples(folder / "calibration_data", contract, 12)
+    dataset = rknn_toolkit.write_dataset(
+        [samples.read(file, contract) for file in files], contract, folder / "rknn_dataset"
+    )
+    rknn = rknn_toolkit.build(folder / "actor.onnx", contract, target="rk3588", dataset=dataset)
+    rknn_toolkit.export(rknn, folder / "actor.rknn")
+    rknn_toolkit.start_simulator(rknn)
+    write_manifest(
+        folder / "actor.rknn", folder / "actor.onnx", contract, files,
+        answer=functools.partial(rknn_toolkit.simulate, rknn),
+    )  # fmt: skip
+    rknn_toolkit.release(rknn)
+    return folder / "actor.rknn"

@@ -1,15 +1,12 @@
 """Fixtures of this package: a real INT8 model, and a board without a board."""
 
-import functools
 import sys
 from pathlib import Path
 
 import actor_factory
 import pytest
 
-from tractor_core import samples
 from tractor_core.contract import Contract
-from tractor_inference.model import rknn_toolkit
 
 
 @pytest.fixture(scope="session")
@@ -18,21 +15,7 @@ def int8_model(
 ) -> Path:
     """An .rknn built by the toolkit, with its manifest, ONNX and samples; tests copy the folder."""
     pytest.importorskip("rknn.api", reason="rknn-toolkit2 is not installed")
-    folder = tmp_path_factory.mktemp("a model")
-    (folder / "actor.onnx").write_bytes(actor_onnx.read_bytes())
-    files = actor_factory.write_samples(folder / "calibration_data", contract, 12)
-    dataset = rknn_toolkit.write_dataset(
-        [samples.read(file, contract) for file in files], contract, folder / "rknn_dataset"
-    )
-    rknn = rknn_toolkit.build(folder / "actor.onnx", contract, target="rk3588", dataset=dataset)
-    rknn_toolkit.export(rknn, folder / "actor.rknn")
-    rknn_toolkit.start_simulator(rknn)
-    actor_factory.write_manifest(
-        folder / "actor.rknn", folder / "actor.onnx", contract, files,
-        answer=functools.partial(rknn_toolkit.simulate, rknn),
-    )  # fmt: skip
-    rknn_toolkit.release(rknn)
-    return folder / "actor.rknn"
+    return actor_factory.build_int8(tmp_path_factory.mktemp("a model"), actor_onnx, contract)
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ import sys
 
 from tractor_core.cli import dispatch
 
-VERBS = {"rollout": "judge an actor, or the expert, in closed loop"}
+VERBS = {
+    "rollout": "judge an actor, or the expert, in closed loop",
+    "observations": "make the reference observations of a contract and robot",
+}
 
 
 def train() -> int:

@@ -1,40 +1,47 @@
 """Closed-loop runs in the simulator: how far does a policy drive, and what does it hit?
 
-`python -m tractor_sim rollout --model MODEL` measures an actor, `--expert` its teacher.
+`python -m tractor_sim rollout --model MODEL` measures an actor, `--expert` its teacher, and
+`--compare A B` two of them in the same worlds.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tractor_core import cli as commands
+from tractor_core.contract import Contract
 from tractor_core.errors import SensorError, TractorError
 from tractor_core.kinematics import STOP, Velocity, action_to_velocity
-from tractor_core.text import printable_message
+from tractor_core.system_error import explain
+from tractor_core.text import printable, printable_message
+from tractor_inference.model import file as model_file
 from tractor_inference.model.backends import Backend, open_backend
 from tractor_inference.model.policy import Policy
 
+from . import comparison
 from .expert import Expert
 from .senses import CONTROL_HZ, SCAN_EVERY_TICKS, Senses, Setup
 from .simulation import Simulation
+from .workers import in_processes
 
 # Worlds that no training run has drawn: training seeds stay below.
 FIRST_UNSEEN_SEED = 1_000_000
+# How --compare names the teacher.
+EXPERT = "expert"
+MAX_SECONDS = 86400.0
 
 log = logging.getLogger(__name__)
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +77,8 @@ def run(task: Task) -> Run:
     if task.model is None:
         act = _expert(simulation, setup)
     else:
-        backend = open_backend(task.backend, Path(task.model), setup.contract)
+        stamp = model_file.stamp(Path(task.model))
+        backend = _open(task.backend, task.model, stamp, setup.contract)
         act = _actor(simulation, setup, task.seed % SCAN_EVERY_TICKS, backend)
     trajectory, blind_ticks = [], 0
     for _ in range(round(task.seconds * CONTROL_HZ)):
@@ -81,6 +89,12 @@ def run(task: Task) -> Run:
     return Run(
         task.seed, simulation.distance_m, simulation.collisions, blind_ticks, np.array(trajectory)
     )
+
+
+@functools.lru_cache(maxsize=2)
+def _open(kind: str, model: str, stamp: model_file.Stamp, contract: Contract) -> Backend:
+    """Open a model once for all worlds of a process: the toolkit's simulator takes seconds."""
+    return open_backend(kind, Path(model), contract)
 
 
 def _expert(simulation: Simulation, setup: Setup) -> Callable[[], Velocity]:
@@ -116,32 +130,6 @@ def _actor(
     return act
 
 
-def in_processes(
-    work: Callable[[Job], Result], jobs: Iterable[Job], processes: int
-) -> Iterator[Result]:
-    """Yield the results of all jobs in order, worked off by so many fresh processes.
-
-    Whatever ends it ends them too; an interrupt is for the caller alone to hear.
-    """
-    import multiprocessing
-    import signal
-    from concurrent.futures import ProcessPoolExecutor
-
-    # Not fork: the parent may hold threads of torch or onnxruntime.
-    context = multiprocessing.get_context("spawn")
-    silence = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(processes, context, signal.signal, silence) as pool:
-        try:
-            with commands.uninterrupted():  # a worker that is half started would show a traceback
-                results = [pool.submit(work, job) for job in jobs]
-            for result in results:
-                yield result.result()
-        except BaseException:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-
-
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """Figures of many runs: metres of the mean and the least, runs without a collision, ticks."""
@@ -154,6 +142,20 @@ class Verdict:
     collisions: int
     blind_ticks: int
 
+    @classmethod
+    def of(cls, runs: Sequence[Run], seconds: float) -> Verdict:
+        """Return the figures of runs of so many seconds."""
+        distances_m = [run.distance_m for run in runs]
+        return cls(
+            runs=len(runs),
+            seconds=seconds,
+            mean_m=float(np.mean(distances_m)),
+            least_m=min(distances_m),
+            free_runs=sum(run.collisions == 0 for run in runs),
+            collisions=sum(run.collisions for run in runs),
+            blind_ticks=sum(run.blind_ticks for run in runs),
+        )
+
 
 def judge(
     model: str | None,
@@ -165,27 +167,22 @@ def judge(
     backend: str = "auto",
 ) -> Verdict:
     """Drive so many worlds with a model, or with the expert when it is None."""
-    tasks = [
-        Task(seed, seconds, params_file, model, backend)
-        for seed in range(first_seed, first_seed + worlds)
-    ]
+    seeds = range(first_seed, first_seed + worlds)
+    tasks = [Task(seed, seconds, params_file, model, backend) for seed in seeds]
+    return Verdict.of(drive(tasks, processes), seconds)
+
+
+def drive(tasks: Sequence[Task], processes: int) -> list[Run]:
+    """Make the runs, so many at the same time."""
     runs = []
-    for result in in_processes(run, tasks, processes):
+    for task, result in zip(tasks, in_processes(run, tasks, processes)):
         log.info(
-            "world %d: %.2f m, %d collisions, %d ticks without an observation",
-            result.seed, result.distance_m, result.collisions, result.blind_ticks,
+            "world %d, %s: %.2f m, %d collisions, %d ticks without an observation",
+            result.seed, task.model or EXPERT, result.distance_m, result.collisions,
+            result.blind_ticks,
         )  # fmt: skip
         runs.append(result)
-    distances_m = [result.distance_m for result in runs]
-    return Verdict(
-        runs=len(runs),
-        seconds=seconds,
-        mean_m=float(np.mean(distances_m)),
-        least_m=min(distances_m),
-        free_runs=sum(result.collisions == 0 for result in runs),
-        collisions=sum(result.collisions for result in runs),
-        blind_ticks=sum(result.blind_ticks for result in runs),
-    )
+    return runs
 
 
 @commands.printing
@@ -198,6 +195,11 @@ def main(argv: list[str] | None = None) -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help="actor to measure")
     which.add_argument("--expert", action="store_true", help="measure the teacher")
+    which.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"),
+        help=f"compare two in the same worlds: models, or {EXPERT!r}",
+    )  # fmt: skip
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="with --compare: a picture")
     parser.add_argument("--backend", default="auto", help="how to run the model")
     parser.add_argument("--worlds", type=int, default=40, help="number of worlds")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of a run")
@@ -206,29 +208,73 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--params", help="shared parameter file")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(argv)
-    if min(arguments.worlds, arguments.processes) < 1 or arguments.seconds <= 0:
-        parser.error("--worlds, --processes and --seconds: expected more than 0")
-    commands.set_up_log("%(message)s")
-    try:
-        verdict = judge(
-            arguments.model,
-            str(commands.params_file(arguments.params)),
-            arguments.worlds,
-            arguments.seconds,
-            arguments.first_seed,
-            arguments.processes,
-            arguments.backend,
+    if arguments.plot is not None and not arguments.compare:
+        parser.error("--plot: is drawn of a comparison, with --compare")
+    if arguments.plot is not None and (
+        arguments.plot.suffix not in (".png", ".svg")
+        or not arguments.plot.absolute().parent.is_dir()
+    ):
+        parser.error(
+            "--plot: expected a name that ends in .png or .svg in a folder that exists, found "
+            f"{printable(arguments.plot)}"
         )
-    except TractorError as error:
-        print(printable_message(error), file=sys.stderr)
+    if min(arguments.worlds, arguments.processes) < 1 or not 0 < arguments.seconds <= MAX_SECONDS:
+        parser.error(
+            "--worlds, --processes and --seconds: expected more than 0, and at most "
+            f"{MAX_SECONDS:g} s"
+        )
+    if arguments.first_seed < 0:
+        parser.error(f"--first-seed: expected 0 or more, found {arguments.first_seed}")
+    commands.set_up_log("%(message)s")
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.worlds)
+    drivers: list[str | None] = [arguments.model]
+    if arguments.compare:
+        drivers = [None if name == EXPERT else name for name in arguments.compare]
+    for driver in drivers:
+        if driver is not None and not Path(driver).is_file():
+            print(f"{printable(driver)}: expected a model, found no such file", file=sys.stderr)
+            return 1
+    try:
+        params_file = str(commands.params_file(arguments.params))
+        tasks = [
+            Task(seed, arguments.seconds, params_file, driver, arguments.backend)
+            for driver in drivers
+            for seed in seeds
+        ]
+        runs = drive(tasks, arguments.processes)
+        if arguments.compare:
+            return _compared(arguments, runs)
+    except (TractorError, OSError) as error:
+        text = explain(error, arguments.plot or Path()) if isinstance(error, OSError) else error
+        print(printable_message(text), file=sys.stderr)
+        return 1
+    except BrokenProcessPool:
+        print("a process died, as where memory runs out; try --processes 1", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return commands.INTERRUPTED
+    verdict = Verdict.of(runs, arguments.seconds)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(verdict)))
     else:
         print(summary(verdict))
+    return 0
+
+
+def _compared(arguments: argparse.Namespace, runs: Sequence[Run]) -> int:
+    """Print the comparison of the first half of the runs with the second, and draw it."""
+    names = [printable(Path(name).name) for name in arguments.compare]
+    if names[0] == names[1]:
+        names = [printable(name) for name in arguments.compare]
+    first, second = names
+    half = len(runs) // 2
+    found = comparison.compare((first, second), runs[:half], runs[half:])
+    print(json.dumps(found.as_json()) if arguments.json else comparison.table(found), flush=True)
+    if arguments.plot is not None:
+        comparison.plot(found, arguments.plot)
+        if not arguments.json:
+            print(f"written: {printable(arguments.plot)}")
     return 0
 
 

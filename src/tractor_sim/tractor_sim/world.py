@@ -7,6 +7,7 @@ A world is a plain description. `mjcf` turns it into a MuJoCo model for the sens
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 WALL_HEIGHT_M = 1.0
 WALL_HALF_THICKNESS_M = 0.05
 SPAWN_CLEARANCE_M = 0.35
+SPAWN_TRIES = 1000
 
 # Everything a sensor can see.
 VISIBLE_GROUP = 0
@@ -110,17 +112,35 @@ class SolidTable:
         return np.where(self._is_post, hits_post, hits_box)
 
 
-def make_world(seed: int) -> World:
+@dataclass(frozen=True)
+class Style:
+    """What worlds are drawn from: sides of the room in m, layouts, how many obstacles.
+
+    `spawn_clearance_m` is free around the rover's circumscribed square where it starts.
+    """
+
+    sides_m: tuple[float, float] = (8.0, 12.0)
+    layouts: tuple[str, ...] = ("open", "corridor", "rooms")
+    obstacles: tuple[int, int] = (14, 24)
+    spawn_clearance_m: float = SPAWN_CLEARANCE_M
+
+
+REGULAR = Style()
+TIGHT = Style((2.2, 4.5), ("open",), (1, 5), 0.1)
+WIDE = Style((14.0, 20.0), ("open",), (2, 6))
+
+
+def make_world(seed: int, style: Style = REGULAR) -> World:
     """Return the world of a seed; the same seed gives the same world on every machine.
 
-    Rooms measure 8 to 12 m a side and are open, lined by a corridor, or divided by walls with
-    doors. They hold low obstacles (under a LiDAR plane of 0.19 m), tall ones, slabs that hang low
-    enough to hit the rover, and slabs high enough to drive under.
+    Rooms are open, lined by a corridor, or divided by walls with doors. They hold
+    low obstacles (under a LiDAR plane of 0.19 m), tall ones, slabs that hang low enough to hit the
+    rover, and slabs high enough to drive under.
     """
     rng = np.random.default_rng([seed, 0x5EED])
-    length_m, width_m = rng.uniform(8.0, 12.0, size=2)
+    length_m, width_m = rng.uniform(*style.sides_m, size=2)
     walls = _outer_walls(length_m, width_m)
-    layout = rng.choice(["open", "corridor", "rooms"])
+    layout = rng.choice(style.layouts)
     if layout == "corridor":
         side = rng.choice([-1.0, 1.0])
         y_m = side * (width_m / 2 - rng.uniform(1.2, 1.9))
@@ -130,7 +150,7 @@ def make_world(seed: int) -> World:
         walls += _wall_with_doors(rng, width_m, x_m, doors=int(rng.integers(1, 3)), along_x=False)
 
     obstacles: list[Solid] = []
-    wanted = int(rng.integers(14, 25))
+    wanted = int(rng.integers(style.obstacles[0], style.obstacles[1] + 1))
     for _ in range(40 * wanted):
         if len(obstacles) == wanted:
             break
@@ -141,10 +161,13 @@ def make_world(seed: int) -> World:
             obstacles.append(candidate)
 
     table = SolidTable(walls + obstacles)
-    while True:
+    for tries in itertools.count(1):
+        if tries % SPAWN_TRIES == 0 and obstacles:  # the room is full
+            obstacles.pop()
+            table = SolidTable(walls + obstacles)
         x_m = rng.uniform(-0.5, 0.5) * length_m
         y_m = rng.uniform(-0.5, 0.5) * width_m
-        half_m = 0.2 + SPAWN_CLEARANCE_M
+        half_m = 0.2 + style.spawn_clearance_m
         yaw_rad = rng.uniform(-math.pi, math.pi)
         if not table.overlaps(x_m, y_m, yaw_rad, half_m, half_m).any():
             break

@@ -21,10 +21,11 @@ from tractor_core.kinematics import action_to_velocity
 from tractor_core.observation import Observation
 from tractor_inference.model.backends import open_backend
 from tractor_inference.model.policy import Policy
+from tractor_sim.disturbance import Disturbance
 from tractor_sim.expert import Expert
-from tractor_sim.rollout import in_processes
 from tractor_sim.senses import CONTROL_HZ, SCAN_EVERY_TICKS, Senses, Setup
 from tractor_sim.simulation import Simulation
+from tractor_sim.workers import in_processes
 
 from .export import export
 from .network import keep_freed_memory, make_network
@@ -33,8 +34,8 @@ IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 120, 80, 4
 IMITATION_FRAMES, DAGGER_FRAMES = 100, 200
 IMITATION_TICKS, DAGGER_TICKS = 6, 3
 IMITATION_STEPS, DAGGER_STEPS, LAST_STEPS = 600, 400, 600
-# Random commands, half a second to one and a half, lead to where the expert would never go.
-BURST_RATE, BURST_TICKS = 0.006, (10, 45)
+# Bursts of random commands begin with this probability a tick.
+BURST_RATE = 0.006
 BATCH = 128
 IMITATION_RATE, DAGGER_RATE = 7e-4, 5e-4
 LABEL_LIMIT = 0.95
@@ -89,17 +90,11 @@ def collect(task: Collection) -> Frames:
     count = IMITATION_FRAMES if policy is None else DAGGER_FRAMES
     grids, vectors, labels = [], [], []
     action = np.zeros(2, np.float32)
-    burst_ticks, burst_action = 0, action
+    disturbance = Disturbance(rng, BURST_RATE)
     for tick in range(count * period):
         senses.tick()
         last_turn = float(action[1] - action[0]) / 2
-        if burst_ticks > 0:
-            burst_ticks -= 1
-        elif rng.random() < BURST_RATE:
-            burst_ticks = int(rng.integers(*BURST_TICKS))
-            burst_action = rng.uniform(-1.0, 1.0, 2).astype(np.float32)
-            if rng.random() < 0.7:
-                burst_action = np.clip(burst_action + 0.5, -1.0, 1.0)
+        disturbed = disturbance.tick()
         if tick % period == 0:
             seen = _seen(senses)
             if seen is not None:
@@ -109,8 +104,8 @@ def collect(task: Collection) -> Frames:
             if policy is not None:
                 # As on the rover: without an observation it stands.
                 action = np.zeros(2, np.float32) if seen is None else policy.step(seen).action
-        if burst_ticks > 0:
-            action = burst_action
+        if disturbed is not None:
+            action = disturbed
         elif policy is None:
             action = varied.act(simulation.privileged_scan(), last_turn)
         senses.executed(action)

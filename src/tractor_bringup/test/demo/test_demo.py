@@ -148,17 +148,64 @@ def test_a_drive_that_mostly_stood_still_is_named_with_its_log(tmp_path, onnx, i
     drive.ensure_alike(drives(tmp_path, 2700, 1400))
 
 
-def test_what_was_warned_of_and_what_drifted_is_said_under_the_table(tmp_path):
-    conversion = {
-        "notes": ["accepted with warnings: left: mean absolute error 0.03, more than 0.02"],
-        "onnx_bytes": 3,
-        "samples": {"calibration": 22},
+def converted(grade="good", reasons=(), beyond=0.12):
+    """What a conversion prints, as far as the demo reads it."""
+    figures = {"mae": 0.03, "sqnr_db": 30.0, "within_0_05": 0.9}
+    int8 = figures | {"bytes": 1, "max": 0.2}
+    if beyond is not None:
+        int8["beyond"] = figures | {"max": beyond}
+    return {
+        "notes": [f"accepted with warnings: {reason}" for reason in reasons],
+        "onnx_bytes": 3, "precision": "int8",
+        "samples": {"calibration": 22, "calibration_reference": 20, "grade": grade},
         "validation": {
-            "fp16": {"bytes": 2},
-            "int8": {"bytes": 1, "mae": 0.03, "max": 0.2, "sqnr_db": 30.0, "within_0_05": 0.9},
-            "verdict": "warn", "frames": 25, "source": "held-out frames",
+            "fp16": {"bytes": 2}, "int8": int8, "verdict": "warn" if reasons else "pass",
+            "reasons": [*reasons], "frames": 25, "source": "held-out samples",
+            "beyond_frames": 200,
         },
     }  # fmt: skip
+
+
+def summary_of(tmp_path, conversion, runs=()):
+    driven = drives(tmp_path, 9, 9)
+    for drive_ in driven.values():
+        drive_.runs.extend(runs)
+    found = results.Comparison(conversion, driven, {}, np.zeros(0), 100)
+    return demo_report.summarise(found, 200.0)
+
+
+RUN = {"world_seed": 1, "distance_m": 5.0, "collisions": 0}
+
+
+@pytest.mark.parametrize(
+    ("conversion", "following"),
+    [
+        (converted(), "Next: ./start_sac_rover.sh"),
+        (converted("fair"), "Next: the samples are graded fair"),
+        (converted("good", ["left: SQNR"]), "Next: look at why: left: SQNR."),
+        (converted("poor", ["check grades the samples poor"]), "Next: look at why: check grades"),
+    ],
+)
+def test_the_demo_says_what_was_proved_and_what_to_do_next(tmp_path, conversion, following):
+    summary = summary_of(tmp_path, conversion, [RUN])
+    proved, unproved, then = demo_report.conclusions(summary)
+    assert proved.startswith(
+        f"Proved, verdict {summary['verdict']}. On your drives: on 25 held-out"
+    )
+    assert "0.200 at most" in proved and "reference observations" in proved
+    assert "0.120 at most" in proved and "In 1 worlds it drove 5.0 m with 0 collisions" in proved
+    assert "real sensors" in unproved
+    assert then.startswith(following)
+
+
+def test_what_was_not_measured_is_not_said(tmp_path):
+    proved, unproved, _ = demo_report.conclusions(summary_of(tmp_path, converted(beyond=None)))
+    assert "Beyond them: not known." in proved and "worlds" not in proved
+    assert "how it drives" in unproved
+
+
+def test_what_was_warned_of_and_what_drifted_is_said_under_the_table(tmp_path):
+    conversion = converted(reasons=["left: mean absolute error 0.03, more than 0.02"])
     driven = drives(tmp_path, 9, 9)
     driven["int8"].drift = "recalibrate: outside are prev_lin in 3.0%"
     found = results.Comparison(conversion, driven, {}, np.zeros(0), 100)

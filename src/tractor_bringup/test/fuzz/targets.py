@@ -31,9 +31,11 @@ from tractor_calibration.conversion import toolkit_child
 from tractor_calibration.store import folder as models_folder
 from tractor_calibration.store import promotion
 from tractor_core import contract as contracts
-from tractor_core import messages, outside, parameters, paths, samples
+from tractor_core import messages, outside, parameters, paths, reference_observations, samples
 from tractor_core.contract import Contract
 from tractor_core.errors import ModelError, ParameterError, SampleError, SensorError, TractorError
+from tractor_core.reference_observations import Origin
+from tractor_core.samples import Sample
 from tractor_inference.model import manifest, reference_vectors
 from tractor_inference.model.manifest import BuildRecord
 from tractor_inference.model.onnx import model as onnx_model
@@ -59,7 +61,8 @@ def make(folder: Path) -> dict[str, Callable[[], Target]]:
     params = paths.default_params_file()
     contract = contracts.load(params)
     makers: dict[str, Callable[..., Target]] = {
-        "sample": _sample, "manifest": _manifest, "history": _history, "versions": _versions,
+        "sample": _sample, "reference_set": _reference_set, "manifest": _manifest,
+        "history": _history, "versions": _versions,
         "copied_manifest": _copied_manifest, "parameters": _parameters, "metadata": _metadata,
         "mcap": _mcap, "sqlite": _sqlite, "packed_bag": _packed_bag, "messages": _messages,
         "toolkit_result": _toolkit_result, "toolkit_actions": _toolkit_actions,
@@ -82,6 +85,18 @@ def make(folder: Path) -> dict[str, Callable[[], Target]]:
 def _sample(folder: Path, contract: Contract, params: Path) -> Target:
     (file,) = actor_factory.write_samples(folder, contract, 1)
     seed = file.read_bytes()
+
+    def run(case: bytes) -> None:
+        with contextlib.suppress(SampleError):
+            found = samples.parse(case, contract)
+            assert samples.sample_problems(found.bev, found.proprio, contract) == []
+            assert found.session.encode() is not None
+
+    return _archive(run, seed)
+
+
+def _archive(run: Callable[[bytes], None], seed: bytes) -> Target:
+    """Return a target whose cases are .npz files like one."""
     with np.load(io.BytesIO(seed)) as archive:
         arrays = dict(archive)
     stored = io.BytesIO()
@@ -91,15 +106,24 @@ def _sample(folder: Path, contract: Contract, params: Path) -> Target:
         member = io.BytesIO()
         np.lib.format.write_array(member, array)
         members[f"{name}.npy"] = member.getvalue()
+    inputs = cases.mutated([seed, stored.getvalue()])
+    return Target(run, st.one_of(inputs, cases.npz_files(members)))
+
+
+def _reference_set(folder: Path, contract: Contract, params: Path) -> Target:
+    file, origin = folder / "set.npz", Origin.load(params)
+    count = 2 * reference_observations.LEAST_A_HALF
+    frames = [Sample(np.zeros(contract.bev_shape, "f4"), np.zeros(6, "f4")) for _ in range(count)]
+    reference_observations.write(file, frames, [i % 10 for i in range(count)], "command", origin)
 
     def run(case: bytes) -> None:
         with contextlib.suppress(SampleError):
-            found = samples.parse(case, contract)
-            assert samples.sample_problems(found.bev, found.proprio, contract) == []
-            assert found.session.encode() is not None
+            found = reference_observations.parse(case, contract, origin)
+            assert len(found.samples) == len(found.worlds) > 0
+            for frame in found.samples:
+                assert samples.sample_problems(frame.bev, frame.proprio, contract) == []
 
-    inputs = cases.mutated([seed, stored.getvalue()])
-    return Target(run, st.one_of(inputs, cases.npz_files(members)))
+    return _archive(run, file.read_bytes())
 
 
 def _write_model(folder: Path, contract: Contract) -> Path:

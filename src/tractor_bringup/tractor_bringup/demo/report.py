@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tractor_calibration.conversion.report import sentences
 from tractor_calibration.pages import page, plots
 from tractor_core import samples
 from tractor_core.contract import ACTION_NAMES, Contract, normalize
@@ -95,9 +96,12 @@ def summarise(found: Comparison, seconds: float) -> dict[str, Any]:
         for label, driven in found.drives.items()
         if driven.drift
     ]
+    counts = found.conversion["samples"]
     return {
         "samples": found.samples,
-        "calibrated_with": found.conversion["samples"]["calibration"],
+        "grade": counts["grade"],
+        "calibrated_with": counts["calibration"],
+        "calibrated_with_reference": counts["calibration_reference"],
         "onnx_bytes": found.conversion["onnx_bytes"],
         "fp16_bytes": validation["fp16"]["bytes"],
         "int8_bytes": validation["int8"]["bytes"],
@@ -106,7 +110,9 @@ def summarise(found: Comparison, seconds: float) -> dict[str, Any]:
         "int8_sqnr_db": validation["int8"]["sqnr_db"],
         "int8_within_0_05": validation["int8"]["within_0_05"],
         "verdict": validation["verdict"],
-        "validated_on": f"{validation['frames']} {validation['source']}",
+        "agreement": sentences(found.conversion),
+        "reasons": validation["reasons"],
+        "int8_beyond": validation["int8"].get("beyond"),
         "worlds": [run["world_seed"] for run in found.drives["onnx"].runs if run],
         "distance_m": both(total, "distance_m"),
         "collisions": both(total, "collisions"),
@@ -140,18 +146,53 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         ),
         ("mean absolute error of the action", "-", format(summary["int8_mae"], ".4f")),
         ("largest error of the action", "-", format(summary["int8_max"], ".3f")),
+        ("largest error beyond the drives", "-", _beyond(summary)),
         ("actions within 0.05", "-", format(summary["int8_within_0_05"], ".1%")),
         ("verdict of the conversion", "-", summary["verdict"]),
     ]
 
 
+def _beyond(summary: dict[str, Any]) -> str:
+    beyond = summary["int8_beyond"]
+    return format(beyond["max"], ".3f") if beyond else "-"
+
+
+def conclusions(summary: dict[str, Any]) -> list[str]:
+    """Return what was proved, what was not, and what to do next."""
+    proved = [f"Proved, verdict {summary['verdict']}.", *summary["agreement"]]
+    metres, hits = summary["distance_m"], summary["collisions"]
+    if metres["int8"] is not None:
+        worlds = len(summary["worlds"])
+        proved.append(
+            f"In {worlds} worlds it drove {metres['int8']:.1f} m with {hits['int8']:.0f} "
+            f"collisions, the ONNX {metres['onnx']:.1f} m with {hits['onnx']:.0f}."
+        )
+    open_ = "other worlds (python -m tractor_sim rollout --compare), real sensors"
+    if not summary["worlds"]:
+        open_ = "how it drives, other sensors and places"
+    following = "./start_sac_rover.sh on the rover, docs/operations.md"
+    if summary["reasons"]:
+        following = f"look at why: {'; '.join(summary['reasons'])}"
+    elif summary["grade"] != "good":
+        following = (
+            f"the samples are graded {summary['grade']}: python -m tractor_calibration check says "
+            "what they lack"
+        )
+    return [
+        " ".join(proved),
+        f"Not proved: the NPU's own answers and times, {open_}.",
+        f"Next: {following}.",
+    ]
+
+
 def table(summary: dict[str, Any]) -> str:
-    """Return the table for a terminal."""
-    lines = ["", f"{'':44}{'ONNX':>10}{'INT8':>10}"]
+    """Return conclusions and table for a terminal."""
+    lines = ["", *conclusions(summary), "", f"{'':44}{'ONNX':>10}{'INT8':>10}"]
     lines += [f"{what:44}{onnx:>10}{int8:>10}" for what, onnx, int8 in rows(summary)]
     lines.append(
-        f"kept {summary['samples']} samples, calibrated with {summary['calibrated_with']}, "
-        f"validated on {summary['validated_on']}, {summary['seconds']:.0f} s in all"
+        f"kept {summary['samples']} samples, graded {summary['grade']}; calibrated with "
+        f"{summary['calibrated_with']} frames, {summary['calibrated_with_reference']} of them "
+        f"reference observations; {summary['seconds']:.0f} s in all"
     )
     lines += [f"note: {note}" for note in summary["notes"]]
     return printable_rows([*lines, ""])
@@ -222,25 +263,9 @@ def _agreements(contract: Contract, found: Comparison) -> Iterator[plots.Picture
     for name, (onnx, int8) in zip(ACTION_NAMES[contract.action_space], actions):
 
         def draw(axes: Any, name: str = name, onnx: Any = onnx, int8: Any = int8) -> None:
-            plots.draw_agreement(axes, onnx, int8, "INT8", name)
+            plots.draw_agreement(axes, {"frames": (onnx, int8)}, "INT8", name)
 
         yield plots.plot(draw, plots.WIDE, f"INT8 over ONNX: {name}")
-
-
-def verdict(summary: dict[str, Any]) -> str:
-    """Return the verdict in one sentence."""
-    said = (
-        f"{summary['verdict'].upper()}: on {summary['validated_on']} the actions of the INT8 model "
-        f"differ from the ONNX's by {summary['int8_mae']:.4f} on average and "
-        f"{summary['int8_max']:.4f} at most"
-    )
-    metres, collisions = summary["distance_m"], summary["collisions"]
-    if metres["onnx"] is None:
-        return f"{said}."
-    return (
-        f"{said}; it drove {metres['int8']:.2f} m with {collisions['int8']} collisions, the ONNX "
-        f"{metres['onnx']:.2f} m with {collisions['onnx']}."
-    )
 
 
 def render(contract: Contract, source: str, found: Comparison, summary: dict[str, Any]) -> str:
@@ -249,7 +274,7 @@ def render(contract: Contract, source: str, found: Comparison, summary: dict[str
         TEMPLATE,
         title="One actor, driven in ONNX and in INT8",
         tone=summary["verdict"],
-        verdict=verdict(summary),
+        verdict=conclusions(summary)[0],
         source=source,
         summary=summary,
         rows=rows(summary),
@@ -258,5 +283,6 @@ def render(contract: Contract, source: str, found: Comparison, summary: dict[str
         agreements=[*_agreements(contract, found)],
         contract=contract,
         model=Path(found.conversion["model"]).name,
+        conclusions=conclusions(summary)[1:],
         conversion=found.conversion,
     )

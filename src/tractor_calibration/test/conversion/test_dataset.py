@@ -49,14 +49,14 @@ def test_a_failed_write_leaves_the_old_dataset(tmp_path, contract, frame_maker, 
 
 
 def test_what_must_not_be_replaced_is_refused_by_name(tmp_path):
-    dataset.check_destination(tmp_path / "absent")
-    dataset.check_destination(tmp_path)
+    dataset.require_replaceable(tmp_path / "absent")
+    dataset.require_replaceable(tmp_path)
     (tmp_path / "rknn_dataset").mkdir()
     (tmp_path / "rknn_dataset" / "thesis.txt").write_text("mine")
     with pytest.raises(SampleError, match=r"thesis\.txt"):
-        dataset.check_destination(tmp_path)
+        dataset.require_replaceable(tmp_path)
     (tmp_path / "rknn_dataset" / "thesis.txt").unlink()
     (tmp_path / "rknn_dataset").rmdir()
     (tmp_path / "rknn_dataset").symlink_to(tmp_path)
     with pytest.raises(SampleError, match="found a link or file"):
-        dataset.check_destination(tmp_path)
+        dataset.require_replaceable(tmp_path)

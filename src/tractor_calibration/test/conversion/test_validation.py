@@ -62,15 +62,14 @@ def test_actions_are_judged_one_by_one():
 
 def judged(reference, outputs, params=PARAMETERS, quantised=True):
     metrics = validation.compare(reference, outputs, outputs.copy())
-    return validation.judge(metrics, ("left", "right"), params, quantised)
+    return validation.judge_both(metrics, None, ("left", "right"), params, quantised)
 
 
 @given(hnp.arrays(np.float32, (5, 2), elements=st.floats(-1, 1, width=32)))
 def test_an_exact_model_never_fails_and_its_figures_are_plain_json(actions):
     verdict = judged(actions, actions)
     assert not verdict.failures
-    assert not verdict.warnings
-    assert all("inconclusive" in remark for remark in verdict.remarks)
+    assert all("inconclusive" in warning for warning in verdict.warnings)
     metrics = validation.compare(actions, actions, actions.copy())
     text = json.dumps(metrics.as_json(), allow_nan=False)
     assert json.loads(text)["mae"] == 0.0
@@ -140,11 +139,57 @@ def test_r2_is_a_gate_of_its_own():
 def test_an_actor_that_hardly_moves_is_said_to_prove_little():
     reference = np.stack([np.full(400, 0.5), MANY[:, 1]], axis=1).astype(np.float32)
     verdict = judged(reference, reference + np.float32(0.004))
-    assert verdict.word == "pass"
-    assert [remark.split(",")[0] for remark in verdict.remarks] == ["left: inconclusive"]
+    assert verdict.word == "warn"
+    assert [warning.split(",")[0] for warning in verdict.warnings] == ["left: inconclusive"]
     # What does not hang on how much it moves is judged as ever.
     assert judged(reference, reference + np.array([0.04, 0.0], np.float32)).word == "fail"
     assert judged(reference, reference + np.array([0.02, 0.0], np.float32)).word == "warn"
+
+
+def on_both(reference, on_drives, beyond):
+    """Judge a model that errs so much on drives on which the left action hardly moves, and so much
+    beyond them, where it does.
+    """
+    metrics = [
+        validation.compare(where, where + np.float32(error), where[:0])
+        for where, error in ((reference, on_drives), (MANY, beyond))
+    ]
+    return validation.judge_both(*metrics, ("left", "right"), PARAMETERS, True)
+
+
+def test_a_pass_needs_the_drives_and_what_is_beyond_them():
+    still = np.stack([np.full(400, 0.5), MANY[:, 1]], axis=1).astype(np.float32)
+    good = on_both(still, 0.004, 0.004)
+    # What the drives leave open is answered beyond them.
+    assert good.word == "pass"
+    assert [remark.split(",")[0] for remark in good.remarks] == ["left: inconclusive"]
+    assert on_both(MANY, 0.004, 0.02).word == "warn"
+    failed = on_both(MANY, 0.004, 0.4)
+    assert failed.word == "fail"
+    assert all(reason.startswith("beyond your drives: ") for reason in failed.failures)
+    assert on_both(MANY, 0.4, 0.004).word == "fail"
+
+
+def test_an_action_that_moves_on_either_set_is_not_inconclusive():
+    still = np.stack([np.full(400, 0.5), MANY[:, 1]], axis=1).astype(np.float32)
+    metrics = [validation.compare(where, where + np.float32(0.004), where[:0])
+               for where in (MANY, still)]  # fmt: skip
+    names = ("left", "right")
+    assert validation.judge_both(*metrics, names, PARAMETERS, True).word == "pass"
+    both = validation.judge_both(metrics[1], metrics[1], names, PARAMETERS, True)
+    assert [warning.split(",")[0] for warning in both.warnings] == ["left: inconclusive"]
+
+
+def test_beyond_the_drives_one_wrong_sign_is_a_warning():
+    wrong = MANY.copy()
+    # 0.05 is where signs begin to count.
+    at = np.flatnonzero(MANY[:, 0] > 0.05)[0]
+    wrong[at, 0] = -0.01
+    metrics = [validation.compare(MANY, answers, MANY[:0]) for answers in (MANY, wrong)]
+    verdict = validation.judge_both(*metrics, ("left", "right"), PARAMETERS, True)
+    (warning,) = [x for x in verdict.warnings if "sign" in x]
+    signed = metrics[1].actions[0].signed
+    assert warning == f"beyond your drives: left: expected no wrong sign, found 1 of {signed}"
 
 
 def test_one_sign_alone_never_decides():

@@ -58,8 +58,8 @@ def test_covering_frames_build_the_same_model_as_all_frames(
     file = whole if actor == "reference" else actor_writer(tmp_path / "actor.onnx")
     data = file.read_bytes()
     frames = [frame_maker(np.random.default_rng(i)) for i in range(40)]
-    ranges = selection.activation_ranges(data, contract, frames, "rk3588")
-    chosen = selection.by_coverage(*ranges, len(frames))
+    lows, highs, _ = selection.activations(data, contract, frames, "rk3588")
+    chosen = selection.by_coverage(lows, highs, len(frames))
     assert len(chosen) < len(frames)
     expected = reference_actions(data, contract, frames)
     actions = []
@@ -80,7 +80,7 @@ def test_every_tensor_of_the_network_is_measured(tmp_path, contract, actor_write
     pytest.importorskip("onnxruntime")
     data = actor_writer(tmp_path / "actor.onnx").read_bytes()
     frames = [frame_maker(np.random.default_rng(i)) for i in range(3)]
-    lows, highs = selection.activation_ranges(data, contract, iter(frames), "rk3588")
+    lows, highs, _ = selection.activations(data, contract, iter(frames), "rk3588")
     # Two inputs and the outputs of twelve nodes.
     assert lows.shape == highs.shape == (3, 14)
     assert (lows <= highs).all()
@@ -94,13 +94,13 @@ def test_nan_inside_a_network_that_answers_numbers_is_refused(
     data = actor_editor(tmp_path / "actor.onnx", "hidden nan").read_bytes()
     frames = [frame_maker(np.random.default_rng(i)) for i in range(3)]
     with pytest.raises(ModelError, match=r"NaN or Inf inside, in 1 of 19 tensors \(root\)"):
-        selection.activation_ranges(data, contract, frames, "rk3588")
+        selection.activations(data, contract, frames, "rk3588")
 
 
 def test_empty_tensors_have_no_extremes(tmp_path, contract, actor_editor, frame_maker):
     data = actor_editor(tmp_path / "actor.onnx", "empty").read_bytes()
     frames = [frame_maker(np.random.default_rng(i)) for i in range(3)]
-    lows, highs = selection.activation_ranges(data, contract, frames, "rk3588")
+    lows, highs, _ = selection.activations(data, contract, frames, "rk3588")
     assert lows.shape == highs.shape == (3, 15)
     assert np.isfinite(lows).all()
 
@@ -137,7 +137,7 @@ def test_the_parts_of_a_wide_layer_add_up_to_it(contract, frame_maker, half, set
     total = sum(list(layer.tensors(wide))[1::2])
     parts = rknn_toolkit.parts_of_sum(inputs, "rk3588")
     data = model.SerializeToString()
-    lows, highs = selection.activation_ranges(data, contract, [sample], "rk3588")
+    lows, highs, _ = selection.activations(data, contract, [sample], "rk3588")
     # Two inputs, four nodes, and each part's input and sum.
     assert lows.shape == highs.shape == (1, 6 + 2 * len(parts))
     session = onnx_session.open_session(data)

@@ -19,7 +19,7 @@ FOLDER = "rknn_dataset"
 _OURS = re.compile(r"(bev|proprio)_\d+\.npy|dataset\.txt")
 
 
-def check_destination(folder: Path) -> None:
+def require_replaceable(folder: Path) -> None:
     """Refuse a folder in which `publish` must not replace `rknn_dataset/`.
 
     Whether it can be written is another matter, and shows when it is.
@@ -46,14 +46,14 @@ def publish(chosen: Sequence[Sample], contract: Contract, folder: Path) -> Path:
         The path of `rknn_dataset`.
 
     Raises:
-        SampleError: `check_destination` refuses the folder.
+        SampleError: `require_replaceable` refuses the folder.
         OSError: the folder cannot be written.
     """
     target = folder / FOLDER
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        check_destination(folder)
+        require_replaceable(folder)
         with tempfile.TemporaryDirectory(prefix=f".{FOLDER}-", dir=folder) as temporary:
             new, old = Path(temporary, "new"), Path(temporary, "old")
             rknn_toolkit.write_dataset(chosen, contract, new)

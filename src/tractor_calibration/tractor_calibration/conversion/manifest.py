@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tractor_core import reference_observations
 from tractor_core.contract import ACTION_NAMES, ACTION_OUTPUT
+from tractor_core.files import replace_file
 from tractor_inference.model import manifest, reference_vectors
 from tractor_inference.model.onnx.inspection import OnnxFacts
 
 from ..parameters import Request
-from ..samples.split import Calibration, Frames
+from ..samples.material import Material
+from ..samples.split import Split
 from ..store import folder as models_folder
 from . import attempts, validation
 
@@ -27,25 +30,29 @@ class Built:
 
     request: Request
     facts: OnnxFacts
-    frames: Frames
-    chosen: Calibration
-    reference: NDArray[np.float32]
+    material: Material
+    splits: list[Split]
     tried: attempts.Tried
 
 
 @dataclasses.dataclass(frozen=True)
 class Picked:
-    """The build that a conversion is about, calibrated with the first so many samples."""
+    """The build that a conversion is about, calibrated with the first so many frames of a split.
 
-    attempt: str
-    calibration_frames: int
+    `because` says why it is FP16 where INT8 was asked for.
+    """
+
+    attempt: attempts.Attempt
     validated: attempts.Validated
-    warnings: tuple[str, ...]
+    split: Split
+    fp16: attempts.Validated
+    warnings: tuple[str, ...] = ()
+    because: str = ""
 
     @property
     def quantised(self) -> bool:
         """Whether it is INT8."""
-        return self.attempt != attempts.FP16
+        return self.attempt.name != attempts.FP16
 
     @property
     def verdict(self) -> str:
@@ -56,11 +63,10 @@ class Picked:
 
 def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
     """Return a conversion as plain JSON types: files, samples, validation and what was tried."""
-    request, frames, tried = built.request, built.frames, built.tried
+    request, split, tried = built.request, picked.split, built.tried
     params, output = request.parameters, request.output
-    count = len(frames.validation)
-    by_name = {attempt.name: attempt.as_json() for attempt in tried.attempts}
-    notes = list(frames.notes)
+    count = len(split.validation)
+    notes = list(split.notes)
     if built.facts.changes:
         notes.insert(
             0, f"the ONNX was brought to the toolkit's form: {'; '.join(built.facts.changes)}"
@@ -70,12 +76,16 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
             f"validated on {count} frames, fewer than the {validation.ENOUGH_FRAMES} wanted: the "
             "verdict is that much weaker"
         )
-    if request.quantize and not picked.quantised:
-        notes.append("FP16, because no INT8 build passed")
+    if picked.because:
+        notes.append(f"FP16, because {picked.because}")
     elif promoted:
         notes += [f"accepted with warnings: {warning}" for warning in picked.warnings]
     notes += picked.validated.verdict.remarks
-    fp16 = attempts.Attempt(attempts.FP16, 0, tried.fp16).as_json()
+    used = picked.attempt.frames
+    fp16 = attempts.Attempt(attempts.FP16, 0, picked.fp16, split=picked.attempt.split)
+    validated = {"fp16": fp16.as_json()}
+    if picked.quantised:
+        validated["int8"] = picked.attempt.as_json()
     return {
         "model": str(output),
         "manifest": str(output.with_suffix(".json")),
@@ -90,10 +100,13 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
         "toolkit": tried.toolkit_version,
         "python": tried.python_version,
         "samples": {
-            **frames.about,
-            "calibration": picked.calibration_frames,
-            "ranges": built.chosen.ranges,
+            **built.material.about(),
+            "pool": split.pool,
+            "calibration": used,
+            "calibration_reference": split.references(used),
+            "ranges": split.ranges,
         },
+        "reference_observations": built.material.about_reference(),
         "gates": {
             name: value
             for name, value in dataclasses.asdict(params).items()
@@ -101,13 +114,13 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
         },
         "validation": {
             "frames": count,
-            "source": frames.source,
+            "source": split.source,
+            "beyond_frames": len(split.beyond),
             "verdict": picked.verdict,
-            "rung": picked.attempt,
+            "rung": picked.attempt.name,
             "reasons": [*picked.validated.verdict.failures, *picked.warnings],
-            "fp16": fp16,
-            **({"int8": by_name[picked.attempt]} if picked.quantised else {}),
-            "attempts": list(by_name.values()),
+            **validated,
+            "attempts": [attempt.as_json() for attempt in tried.attempts],
         },
         "notes": notes,
     }
@@ -115,11 +128,11 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
 
 def _choose_vectors(built: Built, picked: Picked) -> manifest.ProbesRecord:
     """Choose reference vectors spread over how much the actor turns."""
-    reference, frames = built.reference, built.frames.validation
+    reference, frames = picked.split.answers, picked.split.validation
     tracks = built.request.contract.action_space == "tracks"
     turn = reference[:, 1] - reference[:, 0] if tracks else reference[:, 1]
     spread = np.linspace(0, len(frames) - 1, manifest.LEAST_PROBES).round().astype(int)
-    answers = picked.validated.build.actions
+    answers = picked.validated.actions
     return manifest.ProbesRecord(
         built.request.parameters.probe_tolerance,
         tuple(
@@ -129,13 +142,31 @@ def _choose_vectors(built: Built, picked: Picked) -> manifest.ProbesRecord:
     )
 
 
-def write_manifest(
-    built: Built, picked: Picked, result: dict[str, Any], model: Path, created: datetime.datetime
-) -> None:
-    """Write MODEL.json beside the staged model, with paths relative to a version's folder."""
-    request, facts, chosen = built.request, built.facts, built.chosen
-    place = request.output.parent.resolve() / models_folder.VERSIONS / request.output.stem
-    used = slice(picked.calibration_frames)
+def write_version(
+    built: Built,
+    picked: Picked,
+    result: dict[str, Any],
+    folder: Path,
+    place: Path,
+    created: datetime.datetime,
+) -> list[Path]:
+    """Write a model and its manifest into a folder, with paths relative to the folder `place`.
+
+    The reference observations that calibrated it are kept with it: the suite's may be others one
+    day.
+
+    Returns:
+        The files, the model last.
+    """
+    request, facts, split = built.request, built.facts, picked.split
+    used = slice(picked.attempt.frames)
+    model = folder / request.output.name
+    shutil.copyfile(picked.validated.build.file, model)
+    written = [model.with_suffix(".json"), model]
+    reference = built.material.reference
+    if picked.quantised and reference and split.references(picked.attempt.frames):
+        written.insert(0, folder / reference_observations.FILE_NAME)
+        replace_file(written[0], reference.data)
 
     def relative(path: Path) -> str:
         return os.path.relpath(path.resolve(), place)
@@ -146,9 +177,9 @@ def write_manifest(
             relative(request.calibration_dir),
             tuple(
                 manifest.SampleRecord(name, sha256)
-                for name, sha256 in zip(chosen.names[used], chosen.samples.sha256[used])
+                for name, sha256 in zip(split.names[used], split.calibration.sha256[used])
             ),
-            chosen.ranges,
+            split.ranges,
         )
     manifest.write(
         manifest.Manifest(
@@ -176,3 +207,4 @@ def write_manifest(
         ),
         model.with_suffix(".json"),
     )
+    return written

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_core.contract import ACTION_NAMES, Contract
+from tractor_core.packed import PackedSamples
 from tractor_core.samples import Sample
 
 from ..pages import page, plots
+from ..samples import split as split_module
+from ..samples.split import Split
 from . import attempts, validation
-from .toolkit_child import Build
+from .attempts import Validated
 
 TEMPLATE = "tractor_calibration/conversion/report.html"
 _NAMES = {"fp16": "Float16", "int8": "INT8"}
@@ -21,7 +24,10 @@ _FIGURES = [
     "", "MB", "ms in the simulator", "MAE", "p99", "max", "SQNR dB", "within 0.05", "R2",
     "same sign",
 ]  # fmt: skip
-_ATTEMPTS = ["attempt", "frames", "verdict", "MAE", "max", "SQNR dB", "MB", "s"]
+_ATTEMPTS = [
+    "attempt", "split", "frames", "verdict", "MAE", "max", "SQNR dB", "MAE beyond", "max beyond",
+    "SQNR beyond", "MB", "s",
+]  # fmt: skip
 # Of each column of _FIGURES from MAE on: its limit among the gates, and its format.
 _LIMITS = [
     ("max_mae", ".4f"), ("max_p99", ".4f"), ("max_error", ".4f"), ("min_sqnr_db", ".1f"),
@@ -34,40 +40,42 @@ _FREE, _LIDAR, _DEPTH = (0.98, 0.98, 0.98), (0.09, 0.40, 0.72), (0.90, 0.47, 0.1
 def render(
     result: Mapping[str, Any],
     contract: Contract,
-    frames: Sequence[Sample],
-    reference: NDArray[np.floating],
-    build: Build,
+    split: Split,
+    validated: Validated,
 ) -> str:
     """Return the page of one conversion.
 
     Args:
         result: as `conversion.convert` returns it.
         contract: names of what the network sees and answers.
-        frames: the validation frames.
-        reference: (n, 2) actions of onnxruntime on them.
-        build: the model that the page is about.
+        split: holds the validation frames and the actions of onnxruntime on them.
+        validated: the model that the page is about.
     """
     found, counts, model = result["validation"], result["samples"], result["precision"].upper()
+    build = validated.build
+    frames = PackedSamples.join([split.validation, split.beyond])
+    reference = np.concatenate([split.answers, split.answers_beyond])
     errors = _errors(reference, build.actions)
-    shown = list(zip(result["actions"], reference.T, build.actions.T, errors.T))
-    agreed = found[result["precision"]]
+    count = len(split.answers)
+    parts = {found["source"]: slice(count)}
+    if split.beyond:
+        parts[split_module.REFERENCE] = slice(count, None)
+    actions = [*enumerate(result["actions"])]
     return page.render(
         TEMPLATE,
         title=f"Conversion of {result['onnx'].rsplit('/', 1)[-1]}",
         tone=found["verdict"],
-        verdict=(
-            f"{found['verdict'].upper()}: on {found['frames']} {found['source']} the actions of "
-            f"the {model} model differ from the ONNX's by {agreed['mae']:.4f} on average and "
-            f"{agreed['max']:.4f} at most."
-        ),
+        verdict=f"{found['verdict'].upper()}. {' '.join(sentences(result))}",
         reasons=found["reasons"],
-        notes=result["notes"],
+        notes=[*result["notes"], *counts["findings"]],
         facts=[
             ("Model", f"{result['model']} ({model}, {result['target']})"),
             ("Built by", f"rknn-toolkit2 {result['toolkit']}, {attempts.words(found['rung'])}"),
             ("ONNX", result["onnx"]),
             ("Samples found / usable", f"{counts['found']} / {counts['usable']}"),
-            ("Samples that calibrate", f"{counts['calibration']}, of {counts.get('pool', 0)}"),
+            ("Grade of the samples", counts["grade"] or "-"),
+            ("Frames that calibrate", _calibrating(counts)),
+            ("Reference observations", _reference(result)),
         ],
         quantised="int8" in found,
         figures_head=_FIGURES,
@@ -77,9 +85,22 @@ def render(
         whys=[*filter(None, map(_why, found["attempts"]))],
         counts=counts,
         ranges=[(name, f"{a:.3f}", f"{b:.3f}") for name, (a, b) in counts["ranges"].items()],
-        histograms=[_histogram(error, f"{model}, {name}") for name, _, _, error in shown],
-        agreements=[_agreement(onnx, own, model, name) for name, onnx, own, _ in shown],
-        worst=[*_worst(contract, frames, reference, build.actions, errors)],
+        histograms=[
+            _histogram({where: errors[part, i] for where, part in parts.items()}, f"{model}, {x}")
+            for i, x in actions
+        ],
+        agreements=[
+            _agreement(
+                {
+                    where: (reference[part, i], build.actions[part, i])
+                    for where, part in parts.items()
+                },
+                model,
+                x,
+            )
+            for i, x in actions
+        ],
+        worst=[*_worst(contract, frames, count, reference, build.actions, errors)],
         layers=(
             [(x.name, f"{x.cosine:.5f}", f"{x.distance:.5f}") for x in build.layers]
             if build.options.algorithm
@@ -87,6 +108,41 @@ def render(
         ),
         no_layers=build.no_layers or "the toolkit's table names no layer",
     )
+
+
+def sentences(result: Mapping[str, Any]) -> list[str]:
+    """Return what was measured on the rover's drives and beyond them, a sentence each."""
+    found, model = result["validation"], result["precision"].upper()
+    agreed = found[result["precision"]]
+
+    def sentence(where: str, frames: int, source: str, errors: Mapping[str, float]) -> str:
+        return (
+            f"{where}: on {frames} {source} the {model} model differs from the ONNX by "
+            f"{errors['mae']:.4f} on average and {errors['max']:.3f} at most."
+        )
+
+    if found["source"] not in split_module.OWN:
+        return [sentence("Without drives of yours", found["frames"], found["source"], agreed)]
+    lines = [sentence("On your drives", found["frames"], found["source"], agreed)]
+    if "beyond" not in agreed:
+        return [*lines, "Beyond them: not known."]
+    reference = split_module.REFERENCE
+    return [*lines, sentence("Beyond them", found["beyond_frames"], reference, agreed["beyond"])]
+
+
+def _calibrating(counts: Mapping[str, Any]) -> str:
+    reference = counts["calibration_reference"]
+    if not counts["calibration"]:
+        return "none: FP16"
+    return (
+        f"{counts['calibration']}: {counts['calibration'] - reference} of {counts['pool']} samples "
+        f"and {reference} reference observations"
+    )
+
+
+def _reference(result: Mapping[str, Any]) -> str:
+    found = result["reference_observations"]
+    return found["problem"] or f"{found['file']}, made by {found['made_by']}"
 
 
 def _errors(reference: NDArray[np.floating], actions: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -105,6 +161,10 @@ def _figures(result: Mapping[str, Any]) -> Iterator[list[str]]:
             yield [name, size, time, *_agreed(build)]
             for action, part in zip(result["actions"], build["actions"]):
                 yield [f"- {action}", "", "", *_agreed(part)]
+            if "beyond" in build:
+                yield [f"{name}, beyond your drives", "", "", *_agreed(build["beyond"])]
+                for action, part in zip(result["actions"], build["beyond"]["actions"]):
+                    yield [f"- {action}", "", "", *_agreed(part)]
     if "int8" in found:
         yield ["INT8 passes", "", "", *_limits(gates, "pass", "up to ", "from ")]
         yield ["INT8 fails", "", "", *_limits(gates, "fail", "above ", "below ")]
@@ -130,18 +190,26 @@ def _limits(gates: Mapping[str, float], kind: str, most: str, least: str) -> lis
 
 
 def _attempt(attempt: Mapping[str, Any]) -> list[str]:
-    start = [attempts.words(attempt["rung"]), str(attempt["calibration_frames"])]
+    start = [
+        attempts.words(attempt["rung"]),
+        str(attempt["split"] + 1),
+        str(attempt["calibration_frames"]),
+    ]
     if "problem" in attempt:
-        return [*start, "-", "", "", "", "", ""]
+        return [*start, "-", *[""] * 8]
+    there = attempt.get("beyond")
     return [
         *start,
         attempt["verdict"],
-        f"{attempt['mae']:.4f}",
-        f"{attempt['max']:.3f}",
-        f"{attempt['sqnr_db']:.1f}",
+        *_short(attempt),
+        *(_short(there) if there else ["", "", ""]),
         f"{attempt['bytes'] / 1e6:.2f}",
         f"{attempt['build_seconds']:.1f}",
     ]
+
+
+def _short(found: Mapping[str, Any]) -> list[str]:
+    return [f"{found['mae']:.4f}", f"{found['max']:.3f}", f"{found['sqnr_db']:.1f}"]
 
 
 def _why(attempt: Mapping[str, Any]) -> str:
@@ -150,12 +218,13 @@ def _why(attempt: Mapping[str, Any]) -> str:
     return f"{attempts.words(attempt['rung'])}: {reasons}" if reasons else ""
 
 
-def _histogram(errors: NDArray[np.floating], title: str) -> plots.Picture:
+def _histogram(errors: Mapping[str, NDArray[np.floating]], title: str) -> plots.Picture:
     """Draw how many frames have which error of an action, with 0.05 where errors reach it."""
-    highest = max(1e-4, 1.05 * float(errors.max()))
+    every = np.concatenate([*errors.values()])
+    highest = max(1e-4, 1.05 * float(every.max()))
 
     def draw(axes: Any) -> None:
-        unit = f"of {len(errors)} frames"
+        unit = f"of {len(every)} frames"
         plots.draw_histogram(axes, errors, title, unit, _BINS, range=(0.0, highest))
         axes.set_xlim(0.0, highest)
         axes.set_xlabel("error")
@@ -170,10 +239,12 @@ def _histogram(errors: NDArray[np.floating], title: str) -> plots.Picture:
 
 
 def _agreement(
-    reference: NDArray[np.floating], actions: NDArray[np.floating], model: str, action: str
+    answers: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
+    model: str,
+    action: str,
 ) -> plots.Picture:
     def draw(axes: Any) -> None:
-        plots.draw_agreement(axes, reference, actions, model, action)
+        plots.draw_agreement(axes, answers, model, action)
 
     return plots.plot(draw, plots.WIDE, f"{model} over ONNX: {action}")
 
@@ -181,11 +252,15 @@ def _agreement(
 def _worst(
     contract: Contract,
     frames: Sequence[Sample],
+    own: int,
     reference: NDArray[np.floating],
     actions: NDArray[np.floating],
     errors: NDArray[np.floating],
 ) -> Iterator[tuple[plots.Picture, list[str]]]:
-    """Yield the frames with the largest errors, with what the network saw and answered."""
+    """Yield the frames with the largest errors, with what the network saw and answered.
+
+    Frames from `own` on are reference observations.
+    """
     largest = errors.max(axis=1)
     names = ACTION_NAMES[contract.action_space]
     for i in np.argsort(-largest, kind="stable")[:_WORST]:
@@ -203,7 +278,7 @@ def _worst(
         yield (
             plots.plot(draw, _WORST_IN, "grid: LiDAR blue, depth orange"),
             [
-                f"error {largest[i]:.3f}",
+                f"error {largest[i]:.3f}" + (", reference observation" if i >= own else ""),
                 *(f"{name}: ONNX {onnx:+.3f}, model {own:+.3f}" for name, onnx, own in answers),
                 *(
                     f"{name} {value:.2f}"

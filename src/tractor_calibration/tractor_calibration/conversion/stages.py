@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import logging
@@ -20,10 +21,12 @@ from tractor_inference.model.onnx import model as onnx_model
 
 from ..pages import page
 from ..parameters import Request
-from ..samples import reference, split
-from ..samples.split import Frames
+from ..samples import material as materials
+from ..samples import split
+from ..samples.split import Split
 from ..store import destination, promotion
-from . import attempts, dataset, report, toolkit_child
+from ..store import folder as models_folder
+from . import attempts, dataset, driving, report, toolkit_child, validation
 from . import manifest as record
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 _STAGE_OF: dict[type[Exception], str] = {
     attempts.GateError: "gate",
     attempts.WarningsError: "warning",
+    driving.DriveError: "drive",
     toolkit_child.ToolkitDied: "died",
     toolkit_child.ToolkitTooSlow: "slow",
     toolkit_child.ToolkitTooLarge: "large",
@@ -44,8 +48,8 @@ _READING = ("onnx", "samples")
 class StageError(TractorError):
     """A stage failed.
 
-    `stage` is one of onnx, samples, toolkit, died, slow, large, gate, warning, files; `details` are
-    plain JSON types: what was tried, and the page about it.
+    `stage` is one of onnx, samples, toolkit, died, slow, large, gate, warning, drive, files;
+    `details` are plain JSON types: what was tried, and the page about it.
     """
 
     def __init__(self, stage: str, message: str, details: dict[str, Any] | None = None) -> None:
@@ -95,52 +99,50 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
     params, contract = request.parameters, request.contract
     with watch.stage("toolkit"):
         page.require_libraries()
+        if request.drive:
+            driving.require_simulator()
     with watch.stage("onnx"):
         facts = onnx_model.inspect(request.onnx, contract)
     with watch.stage("files"):
         destination.check_destination(request.output)
         if request.quantize and request.calibration_dir:
-            dataset.check_destination(request.calibration_dir)
+            dataset.require_replaceable(request.calibration_dir)
     with watch.stage("samples"):
-        frames = split.find(request)
+        material = materials.read(request)
     with watch.stage("onnx"):
-        actions = reference.reference_actions(facts.data, contract, frames.validation)
-        chosen = split.choose(request, facts.data, frames)
-    with watch.stage("samples"):
-        split.require_obstacles(contract, chosen)
+        splits = split.divide(request, facts.data, material)
     with contextlib.ExitStack() as stack:
         with watch.stage("files"):
             work = stack.enter_context(promotion.workspace(request.output.parent))
         with watch.stage("toolkit"):
             log.info("building and simulating with rknn-toolkit2 for %s", params.target)
-            job = toolkit_child.Job(
-                facts.data, params.target, contract, frames.validation, actions, chosen.samples
-            )
+            job = toolkit_child.Job(facts.data, params.target, contract)
             run = _runner(work, _prefix(request), command)
-            tried = attempts.make(job, params.calibration_frames, params, run)
-        built = record.Built(request, facts, frames, chosen, actions, tried)
+            tried = attempts.make(job, splits, params.calibration_frames, params, run)
+        built = record.Built(request, facts, material, splits, tried)
         with watch.stage("gate"):
-            picked, refusal = _pick(request, frames, tried)
+            picked, refusal = _pick(request, splits, tried)
             result = record.describe(built, picked, promoted=refusal is None)
             if refusal is not None:
                 raise _refused(refusal, built, picked, result)
+        created = datetime.datetime.now(datetime.timezone.utc)
+        if request.drive:
+            with watch.stage("drive"):
+                _drive(built, picked, result, work, created)
         with watch.stage("files"):
-            created = datetime.datetime.now(datetime.timezone.utc)
             result["seconds"] = watch.seconds
-            staged = work / request.output.name
-            os.replace(picked.validated.build.file, staged)
-            record.write_manifest(built, picked, result, staged, created)
+            place = request.output.parent.resolve() / models_folder.VERSIONS / request.output.stem
+            staged = record.write_version(built, picked, result, work, place, created)
             report_file = work / f"{request.output.stem}.report.html"
             replace_file(report_file, _page(built, picked, result))
             stamp = created.strftime("%Y%m%dT%H%M%SZ")
-            change, kept = promotion.publish(
-                [staged.with_suffix(".json"), report_file, staged], stamp
-            )
+            change, kept = promotion.publish([report_file, *staged], stamp)
     result |= {"version": change.version, "kept": kept}
-    if request.quantize and request.calibration_dir:
+    if picked.quantised and request.calibration_dir:
         # A copy for readers: the model is validated and promoted with or without it.
         try:
-            written = dataset.publish(chosen.samples, contract, request.calibration_dir)
+            used = picked.split.calibration[: picked.attempt.frames]
+            written = dataset.publish(used, contract, request.calibration_dir)
             result["rknn_dataset"] = str(written)
         except TractorError as error:
             result["notes"].append(f"rknn_dataset was not written: {error}")
@@ -148,6 +150,29 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             reason = explain(error, request.calibration_dir / dataset.FOLDER)
             result["notes"].append(f"rknn_dataset was not written: {reason}")
     return result
+
+
+def _drive(
+    built: record.Built,
+    picked: record.Picked,
+    result: dict[str, Any],
+    work: Path,
+    created: datetime.datetime,
+) -> None:
+    """Drive the built model and its ONNX; raises StageError when it is not good enough."""
+    request = built.request
+    log.info("driving the model and its ONNX through %d worlds each", request.drive)
+    folder = work / "drive"
+    folder.mkdir()
+    *_, model = record.write_version(built, picked, result, folder, folder.resolve(), created)
+    try:
+        result["drive"] = driving.drive(request.onnx, model, request.params_file, request.drive)
+    except driving.DriveError as error:
+        raise _refused(error, built, picked, result) from error
+    result["notes"].append(driving.sentence(result["drive"]))
+    if problem := driving.problem(result["drive"]):
+        text = f"the model agrees with its ONNX and does not drive like it: {problem}"
+        raise _refused(attempts.GateError(text), built, picked, result)
 
 
 def _runner(work: Path, prefix: str, command: Sequence[str]) -> attempts.Run:
@@ -174,29 +199,35 @@ def _runner(work: Path, prefix: str, command: Sequence[str]) -> attempts.Run:
 
 
 def _pick(
-    request: Request, frames: Frames, tried: attempts.Tried
+    request: Request, splits: Sequence[Split], tried: attempts.Tried
 ) -> tuple[record.Picked, ModelError | None]:
     """Return the build that the conversion is about, and why it may not be promoted, or None."""
-    fp16 = record.Picked(attempts.FP16, 0, tried.fp16, frames.warnings)
+    fp16 = record.Picked(
+        attempts.Attempt(attempts.FP16, 0, tried.fp16[0]), tried.fp16[0], splits[0], tried.fp16[0]
+    )
     if not request.quantize:
         return fp16, None
     attempt, validated = tried.best
-    verdict = validated.verdict
+    verdict, of_split = validated.verdict, splits[attempt.split]
     best = record.Picked(
-        attempt.name, attempt.frames, validated, (*frames.warnings, *verdict.warnings)
-    )
+        attempt, validated, of_split, tried.fp16[attempt.split],
+        (*of_split.warnings, *verdict.warnings),
+    )  # fmt: skip
     lines = [attempts.line(one.as_json()) for one in tried.attempts]
-    count, name = validated.metrics.frames, attempts.words(attempt.name)
+    count, name = best.split.frames, attempts.words(attempt.name)
     if not verdict.failures and (request.accept_warnings or not best.warnings):
         return best, None
     if request.allow_fp16:
-        return fp16, None
+        why = "no INT8 build passed"
+        if not verdict.failures:
+            why = f"the INT8 model has warnings: {'; '.join(best.warnings)}"
+        return dataclasses.replace(fp16, because=why), None
     if verdict.failures:
         return best, attempts.GateError(
             "\n  - ".join(
                 [
-                    f"the INT8 model does not agree with its ONNX on {count} frames, whatever was "
-                    f"tried; the closest ({name}):",
+                    f"the INT8 model does not agree with its ONNX on {count}, whatever was tried; "
+                    f"the closest ({name}):",
                     *verdict.failures,
                     *lines,
                     "collect more varied samples, about 100 or more, and convert again, or allow "
@@ -207,7 +238,9 @@ def _pick(
     return best, attempts.WarningsError(
         "\n  - ".join(
             [
-                f"the best INT8 model ({name}) neither passes nor fails on {count} frames:",
+                f"the best INT8 model ({name}) neither passes nor fails on {count}:"
+                if verdict.warnings
+                else f"the INT8 model ({name}) agrees with its ONNX on {count}, with warnings:",
                 *best.warnings,
                 *lines,
                 "collect more varied samples and convert again, or look at the figures and convert "
@@ -218,8 +251,7 @@ def _pick(
 
 
 def _page(built: record.Built, picked: record.Picked, result: dict[str, Any]) -> str:
-    frames, contract = built.frames.validation, built.request.contract
-    return report.render(result, contract, frames, built.reference, picked.validated.build)
+    return report.render(result, built.request.contract, picked.split, picked.validated)
 
 
 def _refused(
@@ -229,7 +261,14 @@ def _refused(
     first, *rest = str(error).split("\n")
     result["model"] = "none: not promoted"
     result["notes"] = [f"NOT PROMOTED: {first.rstrip(':')}", *result["notes"]]
-    details = {"validation": result["validation"], "notes": result["notes"]}
+    if isinstance(error, attempts.GateError):
+        result["validation"]["verdict"] = validation.FAIL
+    kept = ("validation", "notes", "samples", "reference_observations", "drive")
+    details = {name: result[name] for name in kept if name in result}
+    samples = result["samples"]
+    if samples["grade"]:
+        rest.append(f"  - samples: {samples['usable']} usable, graded {samples['grade']}")
+        rest += [f"  - {finding}" for finding in samples["findings"]]
     name = Path(tempfile.gettempdir(), f"convert_{built.request.output.stem}.report.html")
     try:
         handle, text = tempfile.mkstemp(prefix=_prefix(built.request), suffix=".report.html")

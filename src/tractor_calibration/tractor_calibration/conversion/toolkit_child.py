@@ -87,8 +87,10 @@ class Job:
     onnx: bytes
     target: str
     contract: Contract
-    frames: Sequence[Sample]
-    reference: NDArray[np.float32]
+    frames: Sequence[Sample] = ()
+    reference: NDArray[np.float32] = dataclasses.field(
+        default_factory=lambda: np.zeros((0, ACTION_SIZE), np.float32)
+    )
     calibration: Sequence[Sample] = ()
     builds: Mapping[str, BuildRecord] = dataclasses.field(default_factory=dict)
 

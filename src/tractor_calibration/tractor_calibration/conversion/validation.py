@@ -29,6 +29,13 @@ LOW_SPREAD = WITHIN
 # Fewer held-out frames than this are stated with the verdict.
 ENOUGH_FRAMES = 200
 FULL_RANGE = 2.0
+INCONCLUSIVE = (
+    "{}: inconclusive, the ONNX's own action hardly moves on these frames (standard deviation "
+    f"{{:.3f}}, less than {LOW_SPREAD}): a constant would be within the limits as well; drive "
+    "where it must move, to know more"
+)
+# How reasons begin that are not about the rover's own drives.
+BEYOND = "beyond your drives"
 # Limits of the SQNR, so that an exact model and a silent reference stay plain JSON numbers.
 SQNR_LIMIT_DB = 200.0
 
@@ -138,6 +145,49 @@ def compare(
     )
 
 
+def judge_both(
+    drives: Metrics,
+    beyond: Metrics | None,
+    names: Sequence[str],
+    params: ConvertParameters,
+    quantised: bool,
+) -> Verdict:
+    """Judge a build on the rover's drives and beyond them; it passes where it passes on both.
+
+    Args:
+        drives: its agreement on the validation frames of the drives.
+        beyond: on the reference observations, None where there are none.
+        names, params, quantised: see `judge`.
+    """
+    on_drives = judge(drives, names, params, quantised)
+    if beyond is None:
+        still = _still(drives) if quantised else []
+        warnings = [INCONCLUSIVE.format(names[i], drives.actions[i].spread) for i in still]
+        return dataclasses.replace(on_drives, warnings=(*on_drives.warnings, *warnings), remarks=())
+    verdict = judge(beyond, names, params, quantised)
+    everywhere = [i for i in _still(drives) if i in _still(beyond)] if quantised else []
+    warnings = [
+        INCONCLUSIVE.format(names[i], max(drives.actions[i].spread, beyond.actions[i].spread))
+        for i in everywhere
+    ]
+    signs = [
+        f"{name}: expected no wrong sign, found {wrong} of {found.signed}"
+        for name, found in zip(names, beyond.actions)
+        if (wrong := round((1.0 - found.sign_agreement) * found.signed))
+    ]
+    about_beyond = [*verdict.warnings, *(signs if quantised and not verdict.failures else [])]
+    return Verdict(
+        (*on_drives.failures, *(f"{BEYOND}: {text}" for text in verdict.failures)),
+        (*on_drives.warnings, *(f"{BEYOND}: {text}" for text in about_beyond), *warnings),
+        (*on_drives.remarks, *(f"{BEYOND}: {text}" for text in verdict.remarks)),
+    )
+
+
+def _still(metrics: Metrics) -> list[int]:
+    """Return the actions that hardly move."""
+    return [i for i, found in enumerate(metrics.actions) if found.spread < LOW_SPREAD]
+
+
 def judge(
     metrics: Metrics, names: Sequence[str], params: ConvertParameters, quantised: bool
 ) -> Verdict:
@@ -148,10 +198,14 @@ def judge(
         names: of the actions, for the sentences.
         params: the gates.
         quantised: INT8, else the one gate of FP16 counts.
+
+    An action that hardly moves on these frames is a remark.
     """
     if not metrics.finite:
         return Verdict(("expected finite actions, found NaN or Inf: check samples and ONNX",), ())
-    failures, warnings, remarks = [], [], []
+    failures: list[str] = []
+    warnings: list[str] = []
+    remarks: list[str] = []
     if not metrics.in_range:
         failures.append("expected actions in -1..1, found values outside: is the output a tanh?")
     if not metrics.deterministic:
@@ -190,11 +244,7 @@ def judge(
             count,
         )
         if found.spread < LOW_SPREAD:
-            remarks.append(
-                f"{name}: inconclusive, the ONNX's own action hardly moves on these frames "
-                f"(standard deviation {found.spread:.3f}, less than {LOW_SPREAD}): a constant "
-                "would be within the limits as well; drive where it must move, to know more"
-            )
+            remarks.append(INCONCLUSIVE.format(name, found.spread))
             continue
         warnings += _below(name, "SQNR in dB", found.sqnr_db, params.pass_min_sqnr_db)
         warnings += _below(name, "R2", found.r2, params.pass_min_r2)

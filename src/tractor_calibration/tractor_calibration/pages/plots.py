@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 BLUE, ORANGE, RED, GREY = "#1667b7", "#d9741a", "#c1121f", "#9aa7b4"
+# Of groups in one picture.
+COLOURS = [BLUE, ORANGE]
 CHANNELS = ("0: LiDAR", "1: depth")
 # Width and height of a picture, inch: as wide as a phone, or so that three are in a row.
 WIDE, SMALL = (4.2, 4.3), (3.0, 2.4)
@@ -82,10 +84,23 @@ def draw_grid(axes: Any, cells: NDArray[Any], extent_m: float, title: str = "") 
 
 
 def draw_histogram(
-    axes: Any, values: NDArray[np.floating], name: str, unit: str, bins: int, **limits: Any
+    axes: Any,
+    values: Mapping[str, NDArray[np.floating]],
+    name: str,
+    unit: str,
+    bins: int,
+    **limits: Any,
 ) -> None:
-    """Draw how many of these (n,) values are in which range; `unit` says what is counted."""
-    axes.hist(values, bins=bins, color=BLUE, **limits)
+    """Draw how many of these (n,) values of each group are in which range, one upon the other.
+
+    `unit` says what is counted.
+    """
+    groups = [*values.values()]
+    axes.hist(
+        groups, bins=bins, stacked=True, color=COLOURS[: len(groups)], label=[*values], **limits
+    )
+    if len(groups) > 1:
+        axes.legend(fontsize="small")
     axes.set(title=name, ylabel=unit)
     axes.xaxis.get_major_locator().set_params(nbins=5)
     axes.yaxis.get_major_locator().set_params(nbins=5, integer=True)
@@ -93,16 +108,24 @@ def draw_histogram(
 
 def draw_agreement(
     axes: Any,
-    reference: NDArray[np.floating],
-    actions: NDArray[np.floating],
+    answers: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
     model: str,
     action: str,
 ) -> None:
-    """Draw a model's (n,) actions over the ONNX's, with the line where they are equal."""
+    """Draw actions over each other, with the line where they are equal.
+
+    Args:
+        axes: of matplotlib.
+        answers: of each group of frames the ONNX's actions and the model's, (n,) each.
+        model, action: their names.
+    """
     axes.axhline(0.0, color=GREY, linewidth=0.5)
     axes.axvline(0.0, color=GREY, linewidth=0.5)
     axes.plot([-1, 1], [-1, 1], "--", color=GREY, linewidth=1)
-    axes.plot(reference, actions, ".", color=ORANGE, markersize=5, alpha=0.7)
+    for (label, (reference, actions)), colour in zip(answers.items(), COLOURS):
+        axes.plot(reference, actions, ".", color=colour, markersize=5, alpha=0.7, label=label)
+    if len(answers) > 1:
+        axes.legend(fontsize="small")
     axes.set(title=f"action: {action}", xlabel="ONNX", ylabel=model)
     ticks = (-1.0, -0.5, 0.0, 0.5, 1.0)
     axes.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xticks=ticks, yticks=ticks, aspect="equal")

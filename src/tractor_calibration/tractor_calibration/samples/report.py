@@ -119,7 +119,7 @@ def _histogram(name: str, values: NDArray[np.floating]) -> plots.Picture:
     title = f"{name}, {_UNITS[name]}" if name in _UNITS else name
 
     def draw(axes: Any) -> None:
-        plots.draw_histogram(axes, values, title, "samples", _BINS)
+        plots.draw_histogram(axes, {"samples": values}, title, "samples", _BINS)
 
     return plots.plot(draw, plots.SMALL, f"histogram of {title}")
 

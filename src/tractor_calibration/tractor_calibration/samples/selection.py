@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_core.contract import Contract
+from tractor_core.contract import ACTION_OUTPUT, Contract
 from tractor_core.errors import ModelError
 from tractor_core.samples import Sample
 from tractor_inference.model import rknn_toolkit
@@ -73,16 +73,25 @@ def _split_sums(graph: Any, target: str) -> list[_SplitSum]:
     return sums
 
 
-def activation_ranges(
+class Activations(NamedTuple):
+    """What the network computes on frames.
+
+    `lows` and `highs` are (n, tensors), finite; 0 for a tensor without elements. `actions` are
+    (n, 2) float32.
+    """
+
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
+    actions: NDArray[np.float32]
+
+
+def activations(
     onnx_data: bytes, contract: Contract, frames: Iterable[Sample], target: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Run the ONNX with every float tensor as an extra output and return its extremes per frame.
+) -> Activations:
+    """Run the ONNX with every float tensor as an extra output; return its extremes and actions.
 
     The parts of sums that the toolkit splits for the target are tensors as well. Frames are taken
     one at a time, so memory does not grow with their number.
-
-    Returns:
-        (n, tensors) finite minima and maxima; 0 for a tensor without elements.
 
     Raises:
         ModelError: onnxruntime cannot run the ONNX, or a tensor inside it holds NaN or Inf.
@@ -98,10 +107,11 @@ def activation_ranges(
     )
     session = onnx_session.open_session(model.SerializeToString())
     outputs = [output.name for output in session.get_outputs() if output.type in _FLOATS]
-    lows, highs = [], []
+    lows, highs, actions = [], [], []
     for frame in frames:
         inputs = onnx_inputs(contract, frame)
         values = inputs | dict(zip(outputs, onnx_session.run_session(session, outputs, inputs)))
+        actions.append(values[ACTION_OUTPUT][0])
         tensors = list(values.values())
         for layer in split_sums:
             if layer.source in values:  # a sum of integers or constants is not quantised
@@ -116,7 +126,7 @@ def activation_ranges(
             f"the ONNX computes NaN or Inf inside, in {len(bad)} of {len(values)} tensors "
             f"({', '.join(bad[:4])}), which INT8 cannot hold; export the actor again"
         )
-    return ranges
+    return Activations(*ranges, np.array(actions, np.float32))
 
 
 def by_coverage(lows: NDArray[np.float64], highs: NDArray[np.float64], count: int) -> list[int]:

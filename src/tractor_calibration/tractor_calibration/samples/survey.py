@@ -52,6 +52,7 @@ def survey(
     folder: Path,
     contract: Contract,
     progress: Callable[[Sequence[Path]], Iterable[Path]] = iter,
+    take: Callable[[Path, Sample | SampleError], None] = lambda file, found: None,
 ) -> Survey:
     """Read and check every sample of a folder once; nothing is changed.
 
@@ -59,6 +60,7 @@ def survey(
         folder: holds calib_*.npz, or any *.npz with `bev` and `proprio`.
         contract: what the samples must follow.
         progress: yields the files that it is given, and may show how far it is.
+        take: is given each file and its sample, or why it is not usable.
 
     Raises:
         SampleError: the folder does not exist or cannot be listed.
@@ -75,12 +77,15 @@ def survey(
             sample = samples.read(file, contract)
         except samples.ForeignSampleError as error:
             foreign[file] = error.digest
+            take(file, error)
             continue
         except SampleError as error:
             # The sampler replaces files while it drives.
             if file.is_symlink() or file.exists():
                 unusable[file] = error.reason[:MAX_REASON]
+                take(file, error)
             continue
+        take(file, sample)
         files.append(file)
         stamps.append(sample.stamp_ns)
         sessions.append(sample.session)

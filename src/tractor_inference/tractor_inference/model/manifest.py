@@ -80,7 +80,10 @@ class ContractRecord:
 
 @dataclasses.dataclass(frozen=True)
 class SampleRecord:
-    """One calibration sample; `file` is relative to the calibration folder."""
+    """One calibration sample; `file` is relative to the calibration folder.
+
+    FILE.npz#17 is the frame of this index in a set of reference observations, beside the manifest.
+    """
 
     file: str
     sha256: str
@@ -90,7 +93,8 @@ class SampleRecord:
 class CalibrationRecord:
     """The calibration samples; `folder` is relative to the manifest, no samples for fp16.
 
-    `ranges` holds {feature: [lowest, highest]} of the samples, see `drift`.
+    `ranges` holds {feature: [lowest, highest]} of the whole pool that `samples` were chosen of, see
+    `drift`: what they cover, not what they are.
     """
 
     folder: str

@@ -114,7 +114,7 @@ def build(
     """Build an actor for the NPU.
 
     Args:
-        onnx: an actor in its normal form, as `onnx_model.inspect` returned it.
+        onnx: an actor in its normal form, as `onnx.model.inspect` returned it.
         contract: names and shapes of the inputs.
         target: platform, for instance rk3588.
         dataset: list written by `write_dataset` for INT8 (w8a8, per channel); None for FP16.

@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from tractor_core import reference_observations
 from tractor_core.contract import normalize
 from tractor_core.errors import ContractError, ModelError, ParameterError
+from tractor_core.paths import config_file
 from tractor_inference.model import backends, manifest, rknn_toolkit, vendor
 from tractor_inference.model.backends import open_backend, rknn
 from tractor_inference.model.backends.fake import FakeBackend
@@ -665,6 +667,57 @@ def test_everything_missing_for_the_simulator_is_named(copied_model, contract):
     (copied_model.parent / "actor.onnx").write_bytes(b"other")
     with pytest.raises(ModelError, match=r"actor\.onnx: expected sha256"):
         open_backend("rknn_sim", copied_model, contract)
+
+
+@pytest.fixture
+def with_set(copied_model):
+    """A model that these frames of a set beside it have calibrated too, by its manifest."""
+    kept = copied_model.with_name(reference_observations.FILE_NAME)
+    kept.write_bytes(config_file(reference_observations.FILE_NAME).read_bytes())
+    digest = manifest.sha256_file(kept)
+
+    def write(*indices):
+        path = manifest.path_of(copied_model)
+        value = json.loads(path.read_text())
+        value["calibration"]["samples"] += [
+            {"file": reference_observations.frame_name(kept.name, i), "sha256": digest}
+            for i in indices
+        ]
+        path.write_text(json.dumps(value))
+        return copied_model, kept
+
+    return write
+
+
+@pytest.mark.toolkit
+def test_reference_observations_that_calibrated_are_read_beside_the_model(
+    with_set, contract, observations
+):
+    model, _ = with_set(0, 399)
+    backend = open_backend("rknn_sim", model, contract)
+    assert np.isfinite(backend.infer(*observations[0])).all()
+    backend.close()
+
+
+@pytest.mark.toolkit
+def test_reference_observations_that_are_others_or_gone_are_named_once(with_set, contract):
+    model, kept = with_set(0, 1, 400)
+    with pytest.raises(ModelError, match=r"npz#400: expected an index below 400") as caught:
+        open_backend("rknn_sim", model, contract)
+    kept.write_bytes(b"others")
+    with pytest.raises(ModelError) as caught:
+        open_backend("rknn_sim", model, contract)
+    assert str(caught.value).count(f"{kept}: expected sha256") == 1
+    kept.unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        open_backend("rknn_sim", model, contract)
+
+
+@pytest.mark.toolkit
+def test_a_manifest_of_too_many_frames_is_refused(with_set, contract):
+    model, _ = with_set(*[0] * 2000)
+    with pytest.raises(ModelError, match="expected at most 2000 calibration frames, found 2012"):
+        open_backend("rknn_sim", model, contract)
 
 
 @pytest.mark.toolkit

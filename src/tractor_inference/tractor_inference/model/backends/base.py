@@ -27,7 +27,7 @@ class Backend(abc.ABC):
     digest: str = ""
     # Why `auto` picked it; empty where it was asked for by name.
     chosen_because: str = ""
-    # {feature: [lowest, highest]} of what it was calibrated with; empty where nothing was.
+    # {feature: [lowest, highest]} of the pool it was calibrated from; empty where nothing was.
     calibrated: Mapping[str, Sequence[float]] = MappingProxyType({})
     # Frames it must answer as recorded; None for a model without a manifest.
     probes: ProbesRecord | None = None

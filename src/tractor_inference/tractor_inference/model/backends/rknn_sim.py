@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_core import samples
+from tractor_core import reference_observations, samples
 from tractor_core.contract import Contract
 from tractor_core.errors import ModelError, TractorError, raise_all
-from tractor_core.samples import Sample
+from tractor_core.packed import PackedSamples
 
 from .. import manifest, rknn_toolkit, vendor
 from ..manifest import Manifest
 from ..onnx import model as onnx_model
 from .base import Backend
+
+# What `calibration_frames` may be at most.
+MAX_FRAMES = 2000
 
 
 class RknnSimBackend(Backend):
@@ -63,7 +66,7 @@ class RknnSimBackend(Backend):
         rknn_toolkit.release(self._rknn)
 
 
-def _start(onnx: bytes, frames: list[Sample], contract: Contract, record: Manifest) -> Any:
+def _start(onnx: bytes, frames: PackedSamples, contract: Contract, record: Manifest) -> Any:
     """Build the model again and start the simulator in the session that built it."""
     with tempfile.TemporaryDirectory(prefix="rknn_sim_") as name:
         folder = Path(name)
@@ -85,15 +88,48 @@ def _start(onnx: bytes, frames: list[Sample], contract: Contract, record: Manife
 
 def _read_samples(
     model: Path, calibration: manifest.CalibrationRecord, contract: Contract
-) -> list[Sample]:
-    """Read the samples a model was calibrated with, in their order."""
+) -> PackedSamples:
+    """Read the frames a model was calibrated with, in their order.
+
+    Samples lie in the calibration folder, reference observations beside the model.
+    """
+    records = calibration.samples
+    if len(records) > MAX_FRAMES:
+        raise ModelError(
+            f"{model}: expected at most {MAX_FRAMES} calibration frames, found {len(records)}"
+        )
     folder = model.parent / calibration.folder
-    frames, problems = [], []
-    for record in calibration.samples:
-        try:
-            data = manifest.read_checked(folder / record.file, record.sha256)
-            frames.append(samples.parse(data, contract))
-        except TractorError as error:
-            problems.append(str(error))
+    frames = PackedSamples()
+    sets: dict[tuple[str, str], PackedSamples | str] = {}
+    problems: list[str] = []
+    for record in records:
+        named = reference_observations.file_and_index(record.file)
+        if named is None:
+            try:
+                data = manifest.read_checked(folder / record.file, record.sha256)
+                frames.append(samples.parse(data, contract))
+            except TractorError as error:
+                problems.append(str(error))
+            continue
+        file, index = named
+        key = file, record.sha256
+        if key not in sets:
+            sets[key] = _read_set(model.parent / file, record.sha256, contract)
+        found = sets[key]
+        if isinstance(found, str):
+            problems.append(found)
+        elif index >= len(found):
+            problems.append(f"{record.file}: expected an index below {len(found)}")
+        else:
+            frames.append(found[index])
+    problems = list(dict.fromkeys(problems))
     raise_all(ModelError, f"{model}: its calibration samples cannot be used again:", problems)
     return frames
+
+
+def _read_set(file: Path, sha256: str, contract: Contract) -> PackedSamples | str:
+    """Return the frames of a set of reference observations, or why they cannot be used."""
+    try:
+        return reference_observations.parse(manifest.read_checked(file, sha256), contract).samples
+    except TractorError as error:
+        return str(error)

@@ -1,7 +1,7 @@
 """What an actor in an ONNX file must be, looked at and brought to its normal form.
 
 `examine` opens what strangers made: it may take any time and memory and die. Call it in a child, as
-`onnx_model.inspect` does. What it accepts has fixed shapes and no control flow, so that what one
+`onnx.model.inspect` does. What it accepts has fixed shapes and no control flow, so that what one
 frame takes, every frame takes; and it has answered frames here.
 """
 
@@ -54,7 +54,7 @@ class OnnxFacts:
 def examine(path: Path, contract: Contract, beneath: bool, sha256: str | None) -> OnnxFacts:
     """Read an ONNX file and bring it to its normal form; refuse what is no actor of this contract.
 
-    For the arguments and errors see `onnx_model.inspect`.
+    For the arguments and errors see `onnx.model.inspect`.
     """
     try:
         import onnx

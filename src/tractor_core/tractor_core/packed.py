@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_core.samples import Sample
+from .samples import Sample
 
 _NO_GRID = np.empty((0, 0, 0), np.float32)
 # Fast; other grids than those of zeros and ones are rare.
@@ -40,6 +40,13 @@ class PackedSamples(Sequence[Sample]):
     def append(self, sample: Sample) -> None:
         """Add one more."""
         self._packed.append(_pack(sample))
+
+    @classmethod
+    def join(cls, parts: Iterable[PackedSamples]) -> PackedSamples:
+        """Return the samples of all parts in order; nothing is copied."""
+        joined = cls()
+        joined._packed = [one for part in parts for one in part._packed]
+        return joined
 
     def pick(self, indices: Iterable[int]) -> PackedSamples:
         """Return some of the samples, in the order of the indices; nothing is copied."""
