@@ -20,7 +20,7 @@ from typing import Any, NoReturn, ParamSpec
 
 from . import paths
 from .system_error import explain
-from .text import printable_message, printable_page
+from .text import printable, printable_message, printable_page
 
 USAGE, OUTPUT_LOST, INTERRUPTED, READER_GONE = 2, 74, 130, 141
 _LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -146,6 +146,17 @@ def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser
+
+
+def require_output(
+    parser: argparse.ArgumentParser, option: str, path: Path, *suffixes: str
+) -> None:
+    """Refuse a file to write of another suffix or in a folder that is not there, as wrong usage."""
+    if path.suffix not in suffixes or not path.absolute().parent.is_dir():
+        parser.error(
+            f"{option}: expected a name that ends in {' or '.join(suffixes)} in a folder that "
+            f"exists, found {printable(path)}"
+        )
 
 
 class _Formatter(logging.Formatter):

@@ -177,11 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     least = 2 * reference_observations.LEAST_A_HALF
     if not least <= arguments.frames <= reference_observations.MAX_FRAMES:
         parser.error(f"--frames: expected {least} to {reference_observations.MAX_FRAMES}")
-    if arguments.out.suffix != ".npz" or not arguments.out.absolute().parent.is_dir():
-        parser.error(
-            f"--out: expected a name that ends in .npz in a folder that exists, found "
-            f"{printable(arguments.out)}"
-        )
+    commands.require_output(parser, "--out", arguments.out, ".npz")
     commands.set_up_log("%(message)s")
     out: Path = arguments.out
     try:

@@ -208,16 +208,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--params", help="shared parameter file")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(argv)
-    if arguments.plot is not None and not arguments.compare:
-        parser.error("--plot: is drawn of a comparison, with --compare")
-    if arguments.plot is not None and (
-        arguments.plot.suffix not in (".png", ".svg")
-        or not arguments.plot.absolute().parent.is_dir()
-    ):
-        parser.error(
-            "--plot: expected a name that ends in .png or .svg in a folder that exists, found "
-            f"{printable(arguments.plot)}"
-        )
+    if arguments.plot is not None:
+        if not arguments.compare:
+            parser.error("--plot: is drawn of a comparison, with --compare")
+        commands.require_output(parser, "--plot", arguments.plot, ".png", ".svg")
     if min(arguments.worlds, arguments.processes) < 1 or not 0 < arguments.seconds <= MAX_SECONDS:
         parser.error(
             "--worlds, --processes and --seconds: expected more than 0, and at most "

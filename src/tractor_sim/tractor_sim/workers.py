@@ -13,7 +13,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def _begin_worker() -> None:
+def begin_worker() -> None:
     """Leave interrupts to the parent, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pr_set_pdeathsig = 1  # sys/prctl.h
@@ -32,7 +32,7 @@ def in_processes(
 
     # Not fork: the parent may hold threads of torch or onnxruntime.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _begin_worker) as pool:
+    with ProcessPoolExecutor(processes, context, begin_worker) as pool:
         try:
             with commands.uninterrupted():  # a worker that is half started would show a traceback
                 results = [pool.submit(work, job) for job in jobs]

@@ -20,7 +20,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_core.cli import INTERRUPTED, USAGE, answer, begin, make_parser, params_file, printing
+from tractor_core.cli import (
+    INTERRUPTED,
+    USAGE,
+    answer,
+    begin,
+    make_parser,
+    params_file,
+    printing,
+    require_output,
+)
 from tractor_core.errors import TractorError
 from tractor_core.system_error import explain
 
@@ -39,12 +48,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.rounds < 1:
         parser.error(f"--rounds: expected 1 or more, found {args.rounds}")
-    if args.html is not None and (
-        args.html.suffix != ".html" or not args.html.absolute().parent.is_dir()
-    ):
-        parser.error(
-            f"--html: expected a name that ends in .html in a folder that exists, found {args.html}"
-        )
+    if args.html is not None:
+        require_output(parser, "--html", args.html, ".html")
     return args
 
 

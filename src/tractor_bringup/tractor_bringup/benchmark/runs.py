@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import platform
 import re
-import signal
 import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -35,6 +34,7 @@ from tractor_inference.model.backends import CORE_MASKS, open_backend
 from tractor_inference.model.backends.rknn import rockchip_board
 from tractor_inference.model.onnx import model as onnx_model
 from tractor_inference.model.onnx import session as onnx_session
+from tractor_sim.workers import begin_worker
 
 WARM_UP = 10
 # Opening, and hundreds of frames in the slow simulator; longer is a driver that hangs.
@@ -84,8 +84,7 @@ def in_a_process(job: Job) -> dict[str, Any]:
     """Measure in a fresh process, which may die or hang; returns a row, see `measure`."""
     # Not fork: the memory of this process would count.
     context = multiprocessing.get_context("spawn")
-    silence = (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(1, context, signal.signal, silence)
+    pool = ProcessPoolExecutor(1, context, begin_worker)
     try:
         with uninterrupted():
             work: Future[dict[str, Any]] = pool.submit(measure, job)

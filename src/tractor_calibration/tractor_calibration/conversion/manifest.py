@@ -31,7 +31,6 @@ class Built:
     request: Request
     facts: OnnxFacts
     material: Material
-    splits: list[Split]
     tried: attempts.Tried
 
 

@@ -119,7 +119,7 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
             job = toolkit_child.Job(facts.data, params.target, contract)
             run = _runner(work, _prefix(request), command)
             tried = attempts.make(job, splits, params.calibration_frames, params, run)
-        built = record.Built(request, facts, material, splits, tried)
+        built = record.Built(request, facts, material, tried)
         with watch.stage("gate"):
             picked, refusal = _pick(request, splits, tried)
             result = record.describe(built, picked, promoted=refusal is None)

@@ -140,7 +140,7 @@ def _without_samples(
 class _Candidates:
     """All frames that may calibrate: first the rover's, in the order of their names, then others.
 
-    `regions` are those of `diversity.regions`, a frame each.
+    `regions` are those of `diversity.regions`, `features` those of `drift.features`, a frame each.
     """
 
     request: Request
@@ -148,6 +148,7 @@ class _Candidates:
     samples: PackedSamples
     names: tuple[str, ...]
     regions: tuple[dict[str, str], ...]
+    features: tuple[NDArray[np.float64], ...]
     activations: Activations
 
     @classmethod
@@ -163,8 +164,9 @@ class _Candidates:
             names += tuple(reference_observations.frame_name(file, i) for i in chosen)
             regions += tuple(diversity.regions(x.bev, x.proprio, contract) for x in others)
             samples = PackedSamples.join([samples, others])
+        features = tuple(drift.features(frame.bev, frame.proprio) for frame in samples)
         found = selection.activations(onnx, contract, samples, request.parameters.target)
-        return cls(request, folder, samples, names, regions, found)
+        return cls(request, folder, samples, names, regions, features, found)
 
     @property
     def _own(self) -> int:
@@ -225,10 +227,6 @@ class _Candidates:
         lows, highs = self.activations.lows, self.activations.highs
         covering = selection.by_coverage(lows[candidates], highs[candidates], len(candidates))
         chosen = [candidates[i] for i in covering]
-        features = [
-            drift.features(frame.bev, frame.proprio)
-            for frame in (self.samples[i] for i in candidates)
-        ]
         return dataclasses.replace(
             base,
             validation=self.samples.pick(validating),
@@ -237,7 +235,7 @@ class _Candidates:
             names=tuple(self.names[i] for i in chosen),
             calibration=self.samples.pick(chosen),
             pool=len(pool),
-            ranges=drift.ranges_of(features, self.request.contract),
+            ranges=drift.ranges_of([self.features[i] for i in candidates], self.request.contract),
         )
 
     def _refine(self, pool: list[int], held_out: list[int]) -> tuple[list[int], list[int]]:
