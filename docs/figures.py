@@ -79,7 +79,7 @@ def demo_picture(output: Path, path: Path) -> None:
     """Draw one world of the last demo with both drives, and one kept sample."""
     contract = contract_module.load(paths.default_params_file())
     seed = json.loads((output / "summary.json").read_text())["worlds"][0]
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    figure = Figure(figsize=(13, 5.4), layout="constrained")
     world, *channels = figure.subplots(1, 3)
     draw_world(world, seed)
     for label, name in NAMES.items():
@@ -97,7 +97,7 @@ def demo_picture(output: Path, path: Path) -> None:
     busiest = max(frames, key=lambda f: min(f.bev[0].sum(), f.bev[1].sum()))
     for axes, cells, name in zip(channels, busiest.bev, CHANNELS):
         draw_grid(axes, cells, contract.grid_extent_m, f"channel {name}")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def real_depth_picture(path: Path) -> None:

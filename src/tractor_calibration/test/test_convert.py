@@ -1020,6 +1020,11 @@ def test_samples_whose_turns_are_all_held_out_are_not_refused(models, unpacked, 
     assert done.returncode == 0, done.stderr
     assert "verdict: pass" in done.stdout
     assert "to validate, 0 to calibrate" in done.stdout
+    record = manifest.read(models / "remote_trained.rknn")
+    assert record.model.bytes <= 600_000
+    beyond = record.validation["int8"]["beyond"]
+    assert beyond["sqnr_db"] >= 40.0
+    assert (beyond["within_0_05"], beyond["sign_agreement"]) == (1.0, 1.0)
 
 
 @pytest.mark.toolkit

@@ -118,7 +118,7 @@ def test_depth_has_noise_and_holes(robot):
     assert 5.0 < pixels[~holes].std() < 40.0
 
 
-def test_depth_between_cast_columns_is_that_of_rays(robot):
+def test_depth_between_cast_rays_is_that_of_rays(robot):
     pixels = different = 0
     for seed in range(6):
         world = make_world(seed)
@@ -127,8 +127,9 @@ def test_depth_between_cast_columns_is_that_of_rays(robot):
         body = BodyPose(world.spawn_x_m, world.spawn_y_m, world.spawn_yaw_rad)
         rays = pixel_rays((100, 848), DEPTH_INTRINSICS, robot.camera).reshape(3, -1)
         length = np.linalg.norm(rays, axis=0)
-        origin_m, unit = Mount(robot.camera, (rays / length).T).at(body)
-        every_m = caster.cast(origin_m, unit, VISIBLE_GROUP, 9.0).distance_m / length
+        mount = Mount(robot.camera)
+        unit = mount.turned((rays / length).T, body)
+        every_m = caster.cast(mount.origin_m(body), unit, VISIBLE_GROUP, 9.0).distance_m / length
         limit_m = 6.0
         error_m = np.abs(
             np.minimum(camera.exact_depth_m(body).reshape(-1), limit_m)

@@ -7,7 +7,7 @@ floor, so a world direction is the mounted direction turned by the body's yaw.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,10 @@ DEPTH_NOISE = 0.01
 DEPTH_HOLE = 0.02
 # Stereo matching works on patches: neighbouring pixels share their error and their holes.
 NOISE_BLOCK_PX = 4
-# The thinnest post is 0.06 m wide, more than four pixels at the largest depth.
-COLUMN_STEP = 4
+# At the largest depth the thinnest post (0.06 m) is more than four columns wide, and the thinnest
+# board (0.04 m) more than two rows high.
+COLUMN_STEP, ROW_STEP = 4, 2
+SAME_NORMAL = 1e-9
 
 
 class BodyPose(NamedTuple):
@@ -102,23 +104,58 @@ class RayCaster:
         return Hits(distance_m, geom, normal)
 
 
+class Surfaces(NamedTuple):
+    """What pixels see: 1/depth and the geom (rows, cols), the geom's normal (rows, cols, 3)."""
+
+    inverse_per_m: NDArray[np.float64]
+    geom: NDArray[np.int32]
+    normal: NDArray[np.float64]
+
+    def edges(self, axis: int) -> NDArray[np.bool_]:
+        """Return where two neighbours along an axis are not of one plane."""
+        geom, normal = np.diff(self.geom, axis=axis), np.diff(self.normal, axis=axis)
+        turned = np.abs(normal) > SAME_NORMAL
+        return (geom != 0) | turned[..., 0] | turned[..., 1] | turned[..., 2]
+
+    def more_rows(self, step: int) -> tuple[Surfaces, NDArray[np.bool_]]:
+        """Return `step` rows for each but the last, and which of them need a ray of their own."""
+        share = np.arange(step)[:, None] / step
+        rise = np.diff(self.inverse_per_m, axis=0)
+        between = self.inverse_per_m[:-1, None] + share * rise[:, None]
+        rows = Surfaces(
+            between.reshape(-1, rise.shape[1]),
+            np.repeat(self.geom[:-1], step, 0),
+            np.repeat(self.normal[:-1], step, 0),
+        )
+        own = self.edges(0)[:, None] & (share > 0.0)
+        return rows, own.reshape(rows.geom.shape)
+
+    def more_columns(self, step: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return 1/depth in `step` columns for each but the last, and which need their own ray."""
+        share = np.arange(step) / step
+        rise = np.diff(self.inverse_per_m, axis=1)
+        between = self.inverse_per_m[:, :-1, None] + share * rise[..., None]
+        own = self.edges(1)[..., None] & (share > 0.0)
+        return between.reshape(len(rise), -1), own.reshape(len(rise), -1)
+
+
 class Mount:
-    """Ray directions of a sensor in base_link, and how they lie in the world for a body pose."""
+    """Where a sensor is and looks, in the world, for a body pose."""
 
-    def __init__(self, pose: Pose, rays: NDArray[np.float64]) -> None:
+    def __init__(self, pose: Pose) -> None:
         self._position = pose.position
-        self._rays = np.ascontiguousarray(rays)
-        self._turned = self._rays.copy()
 
-    def at(self, body: BodyPose) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return origin (3,) and rays (n, 3) in the world; the rays are overwritten by the next."""
-        cos, sin = math.cos(body.yaw_rad), math.sin(body.yaw_rad)
+    def origin_m(self, body: BodyPose) -> NDArray[np.float64]:
+        """Return the sensor's place, (3,)."""
         x, y, z = self._position
-        origin_m = np.array([body.x_m + cos * x - sin * y, body.y_m + sin * x + cos * y, z])
-        ahead, left = self._rays[:, 0], self._rays[:, 1]
-        self._turned[:, 0] = cos * ahead - sin * left
-        self._turned[:, 1] = sin * ahead + cos * left
-        return origin_m, self._turned
+        cos, sin = math.cos(body.yaw_rad), math.sin(body.yaw_rad)
+        return np.array([body.x_m + cos * x - sin * y, body.y_m + sin * x + cos * y, z])
+
+    @staticmethod
+    def turned(rays: NDArray[np.float64], body: BodyPose) -> NDArray[np.float64]:
+        """Return rays (n, 3) of base_link as they lie in the world."""
+        cos, sin = math.cos(body.yaw_rad), math.sin(body.yaw_rad)
+        return rays @ np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 
 class Lidar:
@@ -127,7 +164,8 @@ class Lidar:
     def __init__(self, robot: Robot, caster: RayCaster, rng: np.random.Generator) -> None:
         angles = LIDAR_ANGLE_MIN_RAD + LIDAR_ANGLE_INCREMENT_RAD * np.arange(LIDAR_BEAMS)
         flat = np.stack([np.cos(angles), np.sin(angles), np.zeros(LIDAR_BEAMS)])
-        self._mount = Mount(robot.lidar, (robot.lidar.rotation @ flat).T)
+        self._mount = Mount(robot.lidar)
+        self._rays = (robot.lidar.rotation @ flat).T
         self._caster = caster
         self._rng = rng
 
@@ -148,7 +186,7 @@ class Lidar:
         return _as_scan(self._ranges(body, BLOCKING_GROUP))
 
     def _ranges(self, body: BodyPose, group: int) -> NDArray[np.float64]:
-        origin_m, rays = self._mount.at(body)
+        origin_m, rays = self._mount.origin_m(body), self._mount.turned(self._rays, body)
         return self._caster.cast(origin_m, rays, group, LIDAR_RANGE_MAX_M).distance_m
 
 
@@ -156,64 +194,57 @@ class DepthCamera:
     """A forward depth camera in the robot's camera pose; the floor is in its image."""
 
     def __init__(self, robot: Robot, caster: RayCaster, rng: np.random.Generator) -> None:
-        shape = (DEPTH_HEIGHT, DEPTH_WIDTH)
-        rows, cols = np.arange(DEPTH_HEIGHT), np.arange(DEPTH_WIDTH)
-        self._blocks = np.ix_(rows // NOISE_BLOCK_PX, cols // NOISE_BLOCK_PX)
+        # One row and one column more than the image has, so that all of it lies between cast rays.
+        shape = (DEPTH_HEIGHT + 1, DEPTH_WIDTH + 1)
         per_metre = pixel_rays(shape, DEPTH_INTRINSICS, robot.camera).reshape(3, -1)
         length = np.linalg.norm(per_metre, axis=0)
-        self._depth_per_length = (1.0 / length).reshape(shape)
-        self._mount = Mount(robot.camera, (per_metre / length).T)
+        self._length = length.reshape(shape)
+        self._rays = np.ascontiguousarray((per_metre / length).T).reshape(*shape, 3)
+        self._mount = Mount(robot.camera)
         # Rays beyond the largest depth in the image's corner cannot give a pixel.
         self._cutoff_m = DEPTH_MAX_M * float(length.max())
         self._caster = caster
         self._rng = rng
 
-        self._cast_cols = np.append(cols[::COLUMN_STEP], cols[-1])
-        self._left = np.minimum(cols // COLUMN_STEP, len(self._cast_cols) - 2)
-        left_col, right_col = self._cast_cols[self._left], self._cast_cols[self._left + 1]
-        self._share = (cols - left_col) / (right_col - left_col)
-        self._between = (cols != left_col) & (cols != right_col)
-
     def image(self, body: BodyPose) -> DepthImage:
         """Return one noisy image, uint16 mm along the optical axis, 0 where there is no depth."""
         # Anything finite beyond the limit will do: a hole times infinity would be no number.
         depth_m = np.minimum(self.exact_depth_m(body), 2.0 * DEPTH_MAX_M)
-        blocks = (-(-DEPTH_HEIGHT // NOISE_BLOCK_PX), -(-DEPTH_WIDTH // NOISE_BLOCK_PX))
+        block = NOISE_BLOCK_PX
+        blocks = (DEPTH_HEIGHT // block, DEPTH_WIDTH // block)
         gain = 1.0 + DEPTH_NOISE * self._rng.standard_normal(blocks)
         gain[self._rng.random(blocks) < DEPTH_HOLE] = 0.0
-        depth_m *= gain[self._blocks]
+        depth_m.reshape(blocks[0], block, blocks[1], block)[...] *= gain[:, None, :, None]
         depth_m[(depth_m < DEPTH_MIN_M) | (depth_m > DEPTH_MAX_M)] = 0.0
         return DepthImage((depth_m * 1000.0 + 0.5).astype(np.uint16), DEPTH_INTRINSICS)
 
     def exact_depth_m(self, body: BodyPose) -> NDArray[np.float64]:
         """Return the noiseless depth along the optical axis, (height, width) m or +Inf.
 
-        Rays are cast for every fourth column. Between two that hit the same plane 1/depth is linear
-        in the column (a plane n.p = c seen along p = z * ray has 1/z = n.ray / c); everywhere else
-        the pixels between get rays of their own. What is missed is the tip of a corner that is
-        narrower than the step, less than one pixel in a million.
+        Rays are cast for some rows and columns. Between two that hit the same plane 1/depth is
+        linear in the row and the column (a plane n.p = c seen along p = z * ray has
+        1/z = n.ray / c); everywhere else the pixels between get rays of their own. What is missed
+        is the tip of a corner that is narrower than the steps, a few pixels in a million.
         """
-        origin_m, rays = self._mount.at(body)
-        rays = rays.reshape(DEPTH_HEIGHT, DEPTH_WIDTH, 3)
-        some = self._cast(origin_m, rays[:, self._cast_cols])
-        shape = (DEPTH_HEIGHT, len(self._cast_cols))
-        depth_m = some.distance_m.reshape(shape) * self._depth_per_length[:, self._cast_cols]
-        geom, normal = some.geom.reshape(shape), some.normal.reshape(*shape, 3)
-        one_plane = geom[:, 1:] == geom[:, :-1]
-        one_plane &= np.abs(normal[:, 1:] - normal[:, :-1]).max(axis=2) < 1e-9
-
-        inverse = 1.0 / depth_m
-        rise = np.diff(inverse, axis=1)
+        seen, own = self._look(body, np.s_[::ROW_STEP, ::COLUMN_STEP]).more_rows(ROW_STEP)
+        rows, cols = np.nonzero(own)
+        exact = self._look(body, (rows, cols * COLUMN_STEP))
+        seen.inverse_per_m[own], seen.geom[own], seen.normal[own] = exact
+        inverse_per_m, own = seen.more_columns(COLUMN_STEP)
+        inverse_per_m[own] = self._look(body, np.nonzero(own)).inverse_per_m
         with np.errstate(divide="ignore"):
-            full_m = 1.0 / (inverse[:, self._left] + self._share * rise[:, self._left])
-        own_ray = ~one_plane[:, self._left] & self._between
-        full_m[own_ray] = (
-            self._cast(origin_m, rays[own_ray]).distance_m * self._depth_per_length[own_ray]
-        )
-        return full_m
+            return 1.0 / inverse_per_m
 
-    def _cast(self, origin_m: NDArray[np.float64], rays: NDArray[np.float64]) -> Hits:
-        return self._caster.cast(origin_m, rays.reshape(-1, 3), VISIBLE_GROUP, self._cutoff_m)
+    def _look(self, body: BodyPose, pixels: Any) -> Surfaces:
+        rays = self._rays[pixels]
+        turned = self._mount.turned(rays.reshape(-1, 3), body)
+        hits = self._caster.cast(self._mount.origin_m(body), turned, VISIBLE_GROUP, self._cutoff_m)
+        shape = rays.shape[:-1]
+        return Surfaces(
+            self._length[pixels] / hits.distance_m.reshape(shape),
+            hits.geom.reshape(shape),
+            hits.normal.reshape(rays.shape),
+        )
 
 
 def _as_scan(ranges_m: NDArray[np.float64]) -> Scan:

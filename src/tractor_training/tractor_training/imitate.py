@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     if place == candidate:
         print(
-            f"not good enough: expected {REQUIRED_FREE_SHARE:.0%} of the runs without a collision "
+            f"not good enough: expected {REQUIRED_FREE_SHARE:.1%} of the runs without a collision "
             f"and {REQUIRED_DISTANCE_SHARE:.0%} of the expert's distance; it stays at "
             f"{printable(candidate)}, with its card beside it",
             file=sys.stderr,

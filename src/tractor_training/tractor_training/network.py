@@ -4,40 +4,58 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 from typing import Any
 
 from tractor_core.contract import Contract
+
+INT8_STEPS = 255
 
 
 def make_network(contract: Contract) -> Any:
     """Return the actor: bev (n, 2, 128, 128), proprio (n, 6) normalised -> action before tanh.
 
-    Four stride-2 convolutions 2->32->64->64->64 give 8 x 8 x 64 = 4096 features; joined with a
-    32-32 proprio branch they go through 256-128-2.
+    A 5x5 convolution of stride 4 and three 3x3 ones of stride 2, 2->16->32->64->64, give
+    4 x 4 x 64 = 1024 features and of them 256; a branch 6->32->256 for the proprioception is added,
+    and 128 units give the two outputs.
+
+    All of it is made for INT8. Every activation lies in [0, 1] and is rounded in training as INT8
+    rounds it (straight-through: Bengio, Leonard and Courville, arXiv:1308.3432). The branches are
+    added after their activations: rknn-toolkit2 computes a layer over joined branches as a sum of
+    two unbounded ones, each rounded.
     """
+    import torch
     from torch import nn
+
+    class Activation(nn.Module):
+        def forward(self, x: Any) -> Any:
+            x = torch.clamp(x, 0.0, 1.0)
+            if self.training:
+                x = x + (torch.round(x * INT8_STEPS) / INT8_STEPS - x).detach()
+            return x
 
     class Actor(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            widths = (contract.bev_shape[0], 32, 64, 64, 64)
+            widths, strides = (contract.bev_shape[0], 16, 32, 64, 64), (4, 2, 2, 2)
             layers: list[nn.Module] = []
-            for before, after in itertools.pairwise(widths):
-                layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
-            self.grid = nn.Sequential(*layers, nn.Flatten())
+            for (before, after), stride in zip(itertools.pairwise(widths), strides):
+                size = stride // 2 * 2 + 1
+                layers += [nn.Conv2d(before, after, size, stride, size // 2), Activation()]
+            features = widths[-1] * (contract.grid_cells // math.prod(strides)) ** 2
+            self.grid = nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 256), Activation())
             self.body = nn.Sequential(
-                nn.Linear(contract.proprio_size, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU()
+                nn.Linear(contract.proprio_size, 32), Activation(), nn.Linear(32, 256), Activation()
             )
-            features = widths[-1] * (contract.grid_cells // 16) ** 2 + 32
-            self.head = nn.Sequential(
-                nn.Linear(features, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),
-                nn.Linear(128, 2),
-            )  # fmt: skip
+            self.head = nn.Sequential(nn.Linear(256, 128), Activation(), nn.Linear(128, 2))
+            for name, values in self.named_parameters():
+                if name.endswith("bias"):
+                    nn.init.zeros_(values)
+                else:
+                    nn.init.kaiming_normal_(values, nonlinearity="relu")
 
         def forward(self, bev: Any, proprio: Any) -> Any:
-            import torch
-
-            return self.head(torch.cat([self.grid(bev), self.body(proprio)], dim=1))
+            return self.head(self.grid(bev) + self.body(proprio))
 
     return Actor()
 

@@ -112,7 +112,7 @@ def test_the_whole_loop_ends_with_a_report(tmp_path, params_file, source):
     assert gates == 10
     params = tmp_path / "params.yaml"
     params.write_text(text)
-    short = ("--seconds", 6, "--samples", 30)
+    short = ("--seconds", 4, "--samples", 30)
     done = run_demo("--source", source, "--output", output, "--params", params, *short)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((output / "summary.json").read_text())
@@ -127,7 +127,7 @@ def test_the_whole_loop_ends_with_a_report(tmp_path, params_file, source):
     # The recordings are shorter than the drive: they are looped.
     assert min(summary["commands"].values()) > 60
     page = (output / "report.html").read_text()
-    assert page.count("data:image/png") == (7 if source == "sim" else 4)
+    assert page.count("data:image/png") == (10 if source == "sim" else 4)
     assert "distance, m" in done.stdout and "%" in done.stdout
     assert (output / "models" / "remote_trained.rknn").is_symlink()
 

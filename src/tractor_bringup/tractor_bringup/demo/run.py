@@ -139,7 +139,7 @@ def _options(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--output", type=Path, default=Path("demo_output"), metavar="DIR")
     parser.add_argument("--params", type=Path, metavar="YAML", help="shared parameter file")
     parser.add_argument("--model", type=Path, metavar="ONNX", help="another actor to drive with")
-    parser.add_argument("--seconds", type=float, default=30.0, help="length of each world, s")
+    parser.add_argument("--seconds", type=float, default=15.0, help="length of each world, s")
     parser.add_argument("--samples", type=int, default=100, help="samples to keep")
     args = parser.parse_args(argv)
     checkout = Path(__file__).resolve().parents[4]
