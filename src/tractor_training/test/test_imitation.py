@@ -1,5 +1,7 @@
 """Making the reference actor, and the one that was made."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -47,21 +49,29 @@ def test_export_follows_the_contract(params_file, tmp_path):
 def test_activations_are_trained_as_int8_holds_them(params_file):
     torch = pytest.importorskip("torch", reason="making an actor needs torch")
     contract = contract_module.load(params_file)
+    torch.manual_seed(0)
     network = make_network(contract)
     seen = []
     for branch in (network.grid, network.body):
         branch[-1].register_forward_hook(lambda module, inputs, output: seen.append(output))
     inputs = [torch.randn(8, *shape[1:]) for shape in contract.input_shapes.values()]
-    for mode in (network.train, network.eval):
-        mode()
-        network(*inputs).sum().backward()
+    network.train()(*inputs).sum().backward()
+    assert all(values.grad.abs().max() > 0.0 for values in network.parameters())
+    network.eval()(*inputs)
     for rounded, exact in zip(seen[:2], seen[2:]):
         assert 0.0 <= rounded.min() < rounded.max() <= 1.0
         steps = rounded * 255
         assert (steps - steps.round()).abs().max() < 1e-3
         # Half a step, and what the layers before it passed on.
         assert 0.0 < (rounded - exact).abs().max() < 0.1
-    assert all(values.grad.abs().max() > 0.0 for values in network.parameters())
+
+
+@pytest.mark.parametrize("cells", [16, 48, 100])
+def test_a_grid_of_another_size_gets_a_network_too(params_file, cells):
+    torch = pytest.importorskip("torch", reason="making an actor needs torch")
+    contract = dataclasses.replace(contract_module.load(params_file), grid_cells=cells)
+    inputs = [torch.zeros(shape) for shape in contract.input_shapes.values()]
+    assert make_network(contract)(*inputs).shape == (1, 2)
 
 
 def test_training_refuses_another_action_space(params_file, tmp_path):

@@ -19,8 +19,8 @@ def make_network(contract: Contract) -> Any:
     4 x 4 x 64 = 1024 features and of them 256; a branch 6->32->256 for the proprioception is added,
     and 128 units give the two outputs.
 
-    All of it is made for INT8. Every activation lies in [0, 1] and is rounded in training as INT8
-    rounds it (straight-through: Bengio, Leonard and Courville, arXiv:1308.3432). The branches are
+    It is made for INT8. Activations lie in [0, 1] and are rounded in training as INT8 rounds such a
+    range (straight-through: Bengio, Leonard and Courville, arXiv:1308.3432). The branches are
     added after their activations: rknn-toolkit2 computes a layer over joined branches as a sum of
     two unbounded ones, each rounded.
     """
@@ -42,7 +42,7 @@ def make_network(contract: Contract) -> Any:
             for (before, after), stride in zip(itertools.pairwise(widths), strides):
                 size = stride // 2 * 2 + 1
                 layers += [nn.Conv2d(before, after, size, stride, size // 2), Activation()]
-            features = widths[-1] * (contract.grid_cells // math.prod(strides)) ** 2
+            features = widths[-1] * math.ceil(contract.grid_cells / math.prod(strides)) ** 2
             self.grid = nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 256), Activation())
             self.body = nn.Sequential(
                 nn.Linear(contract.proprio_size, 32), Activation(), nn.Linear(32, 256), Activation()
