@@ -1004,10 +1004,10 @@ def test_samples_of_straight_driving_alone_are_a_warning_and_give_a_model_that_t
     done = run(onnx, "--quantize", "--calibration-dir", folder, *accept)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    # With these samples alone the largest error beyond them is 0.98, and both signs are wrong.
+    # With these samples alone the largest error beyond them is above 0.9, and signs are wrong.
     beyond = result["validation"]["int8"]["beyond"]
     assert (beyond["frames"], beyond["sign_agreement"]) == (200, 1.0)
-    assert beyond["max"] < 0.15
+    assert beyond["max"] < 0.05
     assert result["samples"]["calibration_reference"] > 0
 
 

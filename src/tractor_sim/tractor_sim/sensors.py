@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tractor_core.bev.geometry import pixel_rays
 from tractor_core.errors import TractorError
-from tractor_core.robot import Pose, Robot
+from tractor_core.robot import Robot
 from tractor_core.sensors import DepthImage, Intrinsics, Scan
 
 from .world import BLOCKING_GROUP, VISIBLE_GROUP, World, mjcf
@@ -38,9 +38,11 @@ DEPTH_NOISE = 0.01
 DEPTH_HOLE = 0.02
 # Stereo matching works on patches: neighbouring pixels share their error and their holes.
 NOISE_BLOCK_PX = 4
-# At the largest depth the thinnest post (0.06 m) is more than four columns wide, and the thinnest
-# board (0.04 m) more than two rows high.
+# Rays of the depth camera; both divide its image. For a camera that is about level: at the largest
+# depth the thinnest post of `world` (0.06 m) is more than four columns wide, and its thinnest board
+# (0.04 m) more than two rows high.
 COLUMN_STEP, ROW_STEP = 4, 2
+# Unit vectors that differ by no more than this in a component differ by rounding.
 SAME_NORMAL = 1e-9
 
 
@@ -50,6 +52,15 @@ class BodyPose(NamedTuple):
     x_m: float
     y_m: float
     yaw_rad: float
+
+    def turned(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return vectors (..., 3) of base_link as they are in the world."""
+        cos, sin = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
+        return vectors @ np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+    def placed(self, point_m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return where a point (3,) of base_link is in the world."""
+        return self.turned(point_m) + (self.x_m, self.y_m, 0.0)
 
 
 class Hits(NamedTuple):
@@ -105,57 +116,34 @@ class RayCaster:
 
 
 class Surfaces(NamedTuple):
-    """What pixels see: 1/depth and the geom (rows, cols), the geom's normal (rows, cols, 3)."""
+    """What pixels of any shape see: 1/depth, the geom, and the geom's normal there, with (3,) more.
+
+    0 and -1 where nothing is seen.
+    """
 
     inverse_per_m: NDArray[np.float64]
     geom: NDArray[np.int32]
     normal: NDArray[np.float64]
 
-    def edges(self, axis: int) -> NDArray[np.bool_]:
-        """Return where two neighbours along an axis are not of one plane."""
-        geom, normal = np.diff(self.geom, axis=axis), np.diff(self.normal, axis=axis)
-        turned = np.abs(normal) > SAME_NORMAL
-        return (geom != 0) | turned[..., 0] | turned[..., 1] | turned[..., 2]
+    def finer(self, step: int, axis: int) -> tuple[Surfaces, NDArray[np.bool_]]:
+        """Return `step` rows (axis 0) or columns (axis 1) from each to the next.
 
-    def more_rows(self, step: int) -> tuple[Surfaces, NDArray[np.bool_]]:
-        """Return `step` rows for each but the last, and which of them need a ray of their own."""
-        share = np.arange(step)[:, None] / step
-        rise = np.diff(self.inverse_per_m, axis=0)
-        between = self.inverse_per_m[:-1, None] + share * rise[:, None]
-        rows = Surfaces(
-            between.reshape(-1, rise.shape[1]),
-            np.repeat(self.geom[:-1], step, 0),
-            np.repeat(self.normal[:-1], step, 0),
+        And which pixels need a ray of their own, because the two they lie between are not of one
+        plane: what the first says of these means nothing.
+        """
+        first, part = np.divmod(np.arange(step * (self.geom.shape[axis] - 1)), step)
+        share = np.expand_dims(part / step, 1 - axis)
+        found = Surfaces(
+            self.inverse_per_m.take(first, axis),
+            self.geom.take(first, axis),
+            self.normal.take(first, axis),
         )
-        own = self.edges(0)[:, None] & (share > 0.0)
-        return rows, own.reshape(rows.geom.shape)
-
-    def more_columns(self, step: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return 1/depth in `step` columns for each but the last, and which need their own ray."""
-        share = np.arange(step) / step
-        rise = np.diff(self.inverse_per_m, axis=1)
-        between = self.inverse_per_m[:, :-1, None] + share * rise[..., None]
-        own = self.edges(1)[..., None] & (share > 0.0)
-        return between.reshape(len(rise), -1), own.reshape(len(rise), -1)
-
-
-class Mount:
-    """Where a sensor is and looks, in the world, for a body pose."""
-
-    def __init__(self, pose: Pose) -> None:
-        self._position = pose.position
-
-    def origin_m(self, body: BodyPose) -> NDArray[np.float64]:
-        """Return the sensor's place, (3,)."""
-        x, y, z = self._position
-        cos, sin = math.cos(body.yaw_rad), math.sin(body.yaw_rad)
-        return np.array([body.x_m + cos * x - sin * y, body.y_m + sin * x + cos * y, z])
-
-    @staticmethod
-    def turned(rays: NDArray[np.float64], body: BodyPose) -> NDArray[np.float64]:
-        """Return rays (n, 3) of base_link as they lie in the world."""
-        cos, sin = math.cos(body.yaw_rad), math.sin(body.yaw_rad)
-        return rays @ np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+        rise, other, turned = (np.diff(values, axis=axis) for values in self)
+        # Three times as fast as any() over the last axis.
+        x, y, z = np.moveaxis(np.abs(turned) > SAME_NORMAL, -1, 0)
+        edge = (other != 0) | x | y | z
+        np.add(found.inverse_per_m, share * rise.take(first, axis), out=found.inverse_per_m)
+        return found, edge.take(first, axis) & (share > 0.0)
 
 
 class Lidar:
@@ -164,7 +152,7 @@ class Lidar:
     def __init__(self, robot: Robot, caster: RayCaster, rng: np.random.Generator) -> None:
         angles = LIDAR_ANGLE_MIN_RAD + LIDAR_ANGLE_INCREMENT_RAD * np.arange(LIDAR_BEAMS)
         flat = np.stack([np.cos(angles), np.sin(angles), np.zeros(LIDAR_BEAMS)])
-        self._mount = Mount(robot.lidar)
+        self._position = robot.lidar.position
         self._rays = (robot.lidar.rotation @ flat).T
         self._caster = caster
         self._rng = rng
@@ -186,7 +174,7 @@ class Lidar:
         return _as_scan(self._ranges(body, BLOCKING_GROUP))
 
     def _ranges(self, body: BodyPose, group: int) -> NDArray[np.float64]:
-        origin_m, rays = self._mount.origin_m(body), self._mount.turned(self._rays, body)
+        origin_m, rays = body.placed(self._position), body.turned(self._rays)
         return self._caster.cast(origin_m, rays, group, LIDAR_RANGE_MAX_M).distance_m
 
 
@@ -200,7 +188,7 @@ class DepthCamera:
         length = np.linalg.norm(per_metre, axis=0)
         self._length = length.reshape(shape)
         self._rays = np.ascontiguousarray((per_metre / length).T).reshape(*shape, 3)
-        self._mount = Mount(robot.camera)
+        self._position = robot.camera.position
         # Rays beyond the largest depth in the image's corner cannot give a pixel.
         self._cutoff_m = DEPTH_MAX_M * float(length.max())
         self._caster = caster
@@ -214,7 +202,7 @@ class DepthCamera:
         blocks = (DEPTH_HEIGHT // block, DEPTH_WIDTH // block)
         gain = 1.0 + DEPTH_NOISE * self._rng.standard_normal(blocks)
         gain[self._rng.random(blocks) < DEPTH_HOLE] = 0.0
-        depth_m.reshape(blocks[0], block, blocks[1], block)[...] *= gain[:, None, :, None]
+        depth_m *= gain.repeat(block, 0).repeat(block, 1)
         depth_m[(depth_m < DEPTH_MIN_M) | (depth_m > DEPTH_MAX_M)] = 0.0
         return DepthImage((depth_m * 1000.0 + 0.5).astype(np.uint16), DEPTH_INTRINSICS)
 
@@ -226,19 +214,20 @@ class DepthCamera:
         1/z = n.ray / c); everywhere else the pixels between get rays of their own. What is missed
         is the tip of a corner that is narrower than the steps, a few pixels in a million.
         """
-        seen, own = self._look(body, np.s_[::ROW_STEP, ::COLUMN_STEP]).more_rows(ROW_STEP)
+        seen, own = self._look(body, np.s_[::ROW_STEP, ::COLUMN_STEP]).finer(ROW_STEP, 0)
         rows, cols = np.nonzero(own)
         exact = self._look(body, (rows, cols * COLUMN_STEP))
         seen.inverse_per_m[own], seen.geom[own], seen.normal[own] = exact
-        inverse_per_m, own = seen.more_columns(COLUMN_STEP)
-        inverse_per_m[own] = self._look(body, np.nonzero(own)).inverse_per_m
+        seen, own = seen.finer(COLUMN_STEP, 1)
+        seen.inverse_per_m[own] = self._look(body, np.nonzero(own)).inverse_per_m
         with np.errstate(divide="ignore"):
-            return 1.0 / inverse_per_m
+            return 1.0 / seen.inverse_per_m
 
     def _look(self, body: BodyPose, pixels: Any) -> Surfaces:
+        """Cast the rays of an index into rows and columns, one more of each than the image has."""
         rays = self._rays[pixels]
-        turned = self._mount.turned(rays.reshape(-1, 3), body)
-        hits = self._caster.cast(self._mount.origin_m(body), turned, VISIBLE_GROUP, self._cutoff_m)
+        turned = body.turned(rays.reshape(-1, 3))
+        hits = self._caster.cast(body.placed(self._position), turned, VISIBLE_GROUP, self._cutoff_m)
         shape = rays.shape[:-1]
         return Surfaces(
             self._length[pixels] / hits.distance_m.reshape(shape),

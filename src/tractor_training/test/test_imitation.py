@@ -8,9 +8,13 @@ import pytest
 from tractor_core import contract as contract_module
 from tractor_core.errors import ContractError
 from tractor_inference.model.onnx import model as onnx_model
-from tractor_training import imitate, imitation
+from tractor_sim.rollout import Verdict
+from tractor_training import card, imitate, imitation
 from tractor_training.export import export
 from tractor_training.network import make_network
+
+# Its weights are float32; the guide's INT8 models, a quarter of such a file, have about 600 kB.
+LARGEST_ONNX = 1_600_000
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +46,7 @@ def test_export_follows_the_contract(params_file, tmp_path):
     path = tmp_path / "fresh.onnx"
     export(make_network(contract), contract, path)
     onnx_model.inspect(path, contract)
-    # Float weights; in INT8 a quarter of that, and the guide's models have 600 kB.
-    assert path.stat().st_size <= 4 * 600_000
+    assert path.stat().st_size <= LARGEST_ONNX
 
 
 def test_activations_are_trained_as_int8_holds_them(params_file):
@@ -84,6 +87,17 @@ def test_training_refuses_another_action_space(params_file, tmp_path):
 
 def test_reference_actor_follows_the_contract(actor, params_file):
     onnx_model.inspect(actor, contract_module.load(params_file))
+    assert actor.stat().st_size <= LARGEST_ONNX
+
+
+@pytest.mark.parametrize(
+    ("free", "mean_m", "good"), [(39, 9.7, True), (38, 9.7, False), (40, 9.69, False)]
+)
+def test_a_reference_actor_drives_nearly_as_the_expert(free, mean_m, good):
+    def drove(free_runs, mean_m):
+        return Verdict(40, 60.0, mean_m, 1.0, free_runs, 40 - free_runs, 0)
+
+    assert card.good_enough(drove(free, mean_m), drove(40, 10.0)) == good
 
 
 def test_card_states_the_contract_it_was_made_for(actor, params_file):

@@ -28,7 +28,7 @@ from tractor_sim.simulation import Simulation
 from tractor_sim.workers import in_processes
 
 from .export import export
-from .network import keep_freed_memory, make_network
+from .network import make_network
 
 IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 120, 80, 4
 IMITATION_FRAMES, DAGGER_FRAMES = 100, 200
@@ -197,7 +197,6 @@ def train(out: Path, params_file: str, seed: int, processes: int) -> int:
             "action_space: the expert answers in tracks, so the reference actor needs 'tracks', "
             f"found {setup.contract.action_space!r}"
         )
-    keep_freed_memory()
     torch.manual_seed(seed)
     torch.set_num_threads(processes)
     network = make_network(setup.contract).to(memory_format=torch.channels_last)

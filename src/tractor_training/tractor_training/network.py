@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import math
 from typing import Any
 
 from tractor_core.contract import Contract
 
+# Between the least and the largest value of a tensor.
 INT8_STEPS = 255
 
 
@@ -20,9 +20,9 @@ def make_network(contract: Contract) -> Any:
     and 128 units give the two outputs.
 
     It is made for INT8. Activations lie in [0, 1] and are rounded in training as INT8 rounds such a
-    range (straight-through: Bengio, Leonard and Courville, arXiv:1308.3432). The branches are
-    added after their activations: rknn-toolkit2 computes a layer over joined branches as a sum of
-    two unbounded ones, each rounded.
+    range (straight-through: Bengio, Leonard and Courville, arXiv:1308.3432); inputs, weights and
+    the sum of the branches are not. The branches are added after their activations: rknn-toolkit2
+    computes a layer over joined branches as a sum of two unbounded ones, each rounded.
     """
     import torch
     from torch import nn
@@ -58,16 +58,3 @@ def make_network(contract: Contract) -> Any:
             return self.head(self.grid(bev) + self.body(proprio))
 
     return Actor()
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step.
-
-    Giving the activations of each step back to the system and faulting them in again costs more
-    than 40 % of the time (measured: 33 s against 19 s a hundred steps).
-    """
-    c_library = ctypes.CDLL(None)
-    if hasattr(c_library, "mallopt"):
-        m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
-        c_library.mallopt(m_mmap_max, 0)
-        c_library.mallopt(m_trim_threshold, 2**31 - 1)
