@@ -161,9 +161,17 @@ def test_a_folder_that_cannot_be_listed_stops_sampling_until_it_can(tmp_path, mo
 
 
 def test_a_full_queue_drops_and_counts_without_blocking(tmp_path, monkeypatch):
-    release = threading.Event()
-    monkeypatch.setattr(samples, "write", lambda *_: release.wait(10) and tmp_path)
+    begun, release = threading.Event(), threading.Event()
+
+    def write(*_):
+        begun.set()
+        return release.wait(10) and tmp_path
+
+    monkeypatch.setattr(samples, "write", write)
     keeper = sampler(tmp_path, sample_probability=1.0)
+    keeper.offer(frame())
+    # Were it to take the first one only now, there would be room for another.
+    assert begun.wait(10)
     for _ in range(20):
         keeper.offer(frame())
     assert keeper.dropped > 0
