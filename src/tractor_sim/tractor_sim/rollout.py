@@ -132,12 +132,16 @@ def _actor(
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Figures of many runs: metres of the mean and the least, runs without a collision, ticks."""
+    """Figures of many runs: metres of the mean and the least, runs without a collision, ticks.
+
+    `least_world` is the seed of the world in which it drove least.
+    """
 
     runs: int
     seconds: float
     mean_m: float
     least_m: float
+    least_world: int
     free_runs: int
     collisions: int
     blind_ticks: int
@@ -145,12 +149,13 @@ class Verdict:
     @classmethod
     def of(cls, runs: Sequence[Run], seconds: float) -> Verdict:
         """Return the figures of runs of so many seconds."""
-        distances_m = [run.distance_m for run in runs]
+        least = min(runs, key=lambda run: run.distance_m)
         return cls(
             runs=len(runs),
             seconds=seconds,
-            mean_m=float(np.mean(distances_m)),
-            least_m=min(distances_m),
+            mean_m=float(np.mean([run.distance_m for run in runs])),
+            least_m=least.distance_m,
+            least_world=least.seed,
             free_runs=sum(run.collisions == 0 for run in runs),
             collisions=sum(run.collisions for run in runs),
             blind_ticks=sum(run.blind_ticks for run in runs),
@@ -277,7 +282,8 @@ def summary(verdict: Verdict) -> str:
     return (
         f"{verdict.free_runs} of {verdict.runs} runs of {verdict.seconds:g} s without a collision, "
         f"{verdict.collisions} collisions, mean {verdict.mean_m:.2f} m, "
-        f"least {verdict.least_m:.2f} m, {verdict.blind_ticks} ticks without an observation"
+        f"least {verdict.least_m:.2f} m in world {verdict.least_world}, "
+        f"{verdict.blind_ticks} ticks without an observation"
     )
 
 

@@ -95,7 +95,7 @@ def test_reference_actor_follows_the_contract(actor, params_file):
 )
 def test_a_reference_actor_drives_nearly_as_the_expert(free, mean_m, good):
     def drove(free_runs, mean_m):
-        return Verdict(40, 60.0, mean_m, 1.0, free_runs, 40 - free_runs, 0)
+        return Verdict(40, 60.0, mean_m, 1.0, 7, free_runs, 40 - free_runs, 0)
 
     assert card.good_enough(drove(free, mean_m), drove(40, 10.0)) == good
 

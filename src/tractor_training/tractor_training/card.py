@@ -28,7 +28,7 @@ def card(model: Path, command: str, facts: dict[str, str], actor: Verdict, exper
     share = actor.mean_m / expert.mean_m
     figures = "\n".join(
         f"| {driver} | {verdict.free_runs} of {verdict.runs} | {verdict.collisions} "
-        f"| {verdict.mean_m:.2f} | {verdict.least_m:.2f} |"
+        f"| {verdict.mean_m:.2f} | {verdict.least_m:.2f}, {verdict.least_world} |"
         for driver, verdict in (("this actor", actor), ("expert", expert))
     )
     return f"""# {model.stem}
@@ -53,22 +53,21 @@ disturbed by bursts of random commands, then in {DAGGER_ROUNDS} rounds it drives
 worlds itself and learns the expert's answers (DAgger). Losses and numbers are in
 `src/tractor_training/tractor_training/imitation.py`.
 
-Architecture: four convolutions 2->16->32->64->64 (1024 features) and 256 units for the grid, plus
-6->32->256 for the proprioception, then 128-2 and tanh; made for INT8 (see
-`src/tractor_training/tractor_training/network.py`). Inputs `bev` (1, 2, 128, 128) and `proprio`
-(1, 6) normalised; output `action` (1, 2), the left and right track.
+The network is made for INT8: `src/tractor_training/tractor_training/network.py` describes it.
+Inputs `bev` (1, 2, 128, 128) and `proprio` (1, 6) normalised; output `action` (1, 2), the left and
+right track.
 
 ## What it reaches
 
 {actor.runs} worlds that training has not seen, {actor.seconds:g} s each at 30 Hz, with the full
 848x100 depth image (the floor is in it), the scan at 10 Hz, sensor noise, dropouts and slip.
 
-| driver | runs without a collision | collisions | mean, m | least, m |
+| driver | runs without a collision | collisions | mean, m | least, m, and its world |
 |---|---|---|---|---|
 {figures}
 
-The actor drives {100 * share:.0f} % of the expert's mean distance. Required are
-{REQUIRED_FREE_SHARE:.1%} of the runs without a collision and {REQUIRED_DISTANCE_SHARE:.0%} of the
+The actor drives {share:.1%} of the expert's mean distance. Required are
+{REQUIRED_FREE_SHARE:.1%} of the runs without a collision and {REQUIRED_DISTANCE_SHARE:.1%} of the
 expert's distance: {"reached" if good_enough(actor, expert) else "**not reached**"}. Measure it
 again with `python -m tractor_sim rollout --model {model.name}`, and the expert with `--expert`.
 
@@ -79,6 +78,6 @@ again with `python -m tractor_sim rollout --model {model.name}`, and the expert 
   of the body, moving obstacles, glass, ledges, stairs and slopes are not simulated.
 - It has no memory. A low obstacle that has left the camera's view is forgotten; the camera looks
   forward only, so what is low beside or behind the rover is never seen.
-- It wanders and avoids; it has no goal.
+- It wanders and avoids; it has no goal. Where it got stuck, the least distance above shows it.
 - One seed and one set of worlds were judged; other seeds may reach less.
 """
