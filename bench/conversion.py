@@ -24,6 +24,7 @@ import psutil
 from tractor_calibration.samples.reading import read_folder
 from tractor_core import contract as contract_module
 from tractor_core import samples
+from tractor_core.kinematics import Velocity
 from tractor_core.paths import default_params_file
 from tractor_inference.model import rknn_toolkit
 from tractor_sim.senses import CONTROL_HZ, Senses, Setup
@@ -35,6 +36,7 @@ MODEL = ROOT / "models" / "sac_actor_reference.onnx"
 # samples in the folder, of which `convert` holds some out
 SIZES = {"100 samples": 100, "1000 samples": 1000}
 FIRST_WORLD, WORLDS, TICKS_A_FRAME = 700_000, 50, 15
+VELOCITY = Velocity(0.05, 0.6)
 POLL_S = 0.02
 
 RAW_SCRIPT = """
@@ -61,8 +63,8 @@ def drive(seed: int) -> list[samples.Sample]:
             seen = senses.observe()
             stamp_ns = seed * 10**12 + seen.stamp_ns + 1
             frames.append(samples.Sample(np.ascontiguousarray(seen.bev), seen.proprio, stamp_ns))
-        senses.executed(np.array([0.1, 0.2], np.float32))
-        simulation.step(0.05, 0.6, 1.0 / CONTROL_HZ)
+        senses.executed(VELOCITY)
+        simulation.step(*VELOCITY, 1.0 / CONTROL_HZ)
     return frames
 
 

@@ -51,7 +51,7 @@ def drive(seed: int) -> list[Sample]:
         senses.tick()
         seen = senses.observe()
         decision = policy.step(seen)
-        senses.executed(decision.action)
+        senses.executed(decision.velocity)
         if tick % EVERY_TICKS == 0:
             stamp_ns = seed * 10**12 + round(simulation.time_s * 1e9)
             frames.append(Sample(np.ascontiguousarray(seen.bev), seen.proprio, stamp_ns))

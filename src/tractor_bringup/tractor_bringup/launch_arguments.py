@@ -74,6 +74,8 @@ TOPICS = (
     ),
     Argument("odom_topic", "odom", "Odometry of the base."),
     Argument("cmd_vel_raw_topic", "cmd_vel_raw", "Commands on their way to the guard."),
+    Argument("cmd_vel_teleop_topic", "cmd_vel_teleop", "Commands of an operator, to the guard."),
+    Argument("stop_topic", "stop", "A Bool; true stops the rover until ~/release is called."),
     Argument("cmd_vel_topic", "cmd_vel", "Commands to the base, from the guard alone."),
     Argument(
         "tf_topic",
@@ -229,6 +231,8 @@ def remappings(given: Mapping[str, str], sim: bool, drivers: bool) -> list[tuple
         ("camera_info", given["camera_info_topic"] or beside),
         ("odom", given["odom_topic"]),
         ("cmd_vel_raw", given["cmd_vel_raw_topic"]),
+        ("cmd_vel_teleop", given["cmd_vel_teleop_topic"]),
+        ("stop", given["stop_topic"]),
         ("cmd_vel", given["cmd_vel_topic"]),
     ]
     # tf2 listens to an absolute name, the simulator publishes on a relative one.

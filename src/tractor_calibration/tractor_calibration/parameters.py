@@ -121,7 +121,7 @@ class HarvestParameters:
     )
     odom_topics: tuple[str, ...] = param("Odometry.", ("odom",))
     command_topics: tuple[str, ...] = param(
-        "Twist or TwistStamped that drove the rover.", ("cmd_vel_raw", "cmd_vel")
+        "Twist or TwistStamped that drove the rover.", ("cmd_vel", "cmd_vel_raw")
     )
     clock_topics: tuple[str, ...] = param("Clock of a simulation.", ("clock",))
 

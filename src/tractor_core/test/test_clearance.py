@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tractor_core import robot as robots
-from tractor_core.clearance import free_way, room, room_along
+from tractor_core.clearance import free_way, room, room_along, time_to_contact
 from tractor_core.paths import default_params_file
 
 ROBOT = robots.load(default_params_file())
@@ -54,3 +54,29 @@ def test_a_disc_stops_where_it_touches_and_passes_what_is_beside_or_behind():
     assert free_way(points, np.array([0.0, math.pi, math.pi / 2]), 0.25, 1.7) == pytest.approx(
         [0.75, 1.7, 1.7]
     )
+
+
+@given(metres, metres, st.floats(-0.5, 0.5), st.floats(-2.0, 2.0))
+def test_contact_is_when_the_rover_moved_on_first_touches(px, py, linear, angular):
+    point = np.array([[px, py]])
+    found_s = time_to_contact(point, ROBOT, linear, angular)[0]
+    times_s = np.linspace(0.0, 4.0, 4001)
+    gap = room_along(point, ROBOT, linear, angular, times_s)
+    before = times_s < found_s - 1e-9
+    assert (gap[before] > 0.0).all()
+    if found_s <= 4.0:
+        assert room_along(point, ROBOT, linear, angular, np.array([found_s])) <= 1e-6
+
+
+@pytest.mark.parametrize(("linear", "x"), [(0.2, 0.5), (-0.2, -0.5)])
+def test_what_lies_ahead_is_touched_and_what_lies_beside_or_behind_is_not(linear, x):
+    points = np.array([[x, 0.0], [-x, 0.0], [x, HALF[1] + 0.01], [0.0, 0.0]])
+    found_s = time_to_contact(points, ROBOT, linear, 0.0)
+    assert found_s == pytest.approx([1.5, np.inf, np.inf, 0.0])
+
+
+def test_a_corner_that_swings_out_touches():
+    # Beside the rear corner, between its half width and its radius.
+    point = np.array([[-0.15, HALF[1] + 0.02]])
+    assert np.isfinite(time_to_contact(point, ROBOT, 0.0, -1.0)).all()
+    assert np.isinf(time_to_contact(np.array([[0.0, 0.26]]), ROBOT, 0.0, 1.0)).all()

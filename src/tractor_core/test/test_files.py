@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -102,3 +103,17 @@ def test_symbolic_links_are_missed_where_there_are_none(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         files.has_symbolic_links(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    old = time.time() - 2 * files.UNFINISHED_S
+    there = {
+        ".calib_1.npz.tmp": old, ".calib_2.npz.tmp": time.time(), "calib_3.npz": old,
+        ".other.tmp": old, ".calib_4.npz": old, ".calib_5.npz.tmp": time.time() + 999.0,
+    }  # fmt: skip
+    for name, at_s in there.items():
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (at_s, at_s))
+    assert files.remove_unfinished(tmp_path, "calib_") == 2
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == there.keys() - {".calib_1.npz.tmp", ".calib_5.npz.tmp"}

@@ -1,5 +1,6 @@
 """Messages are stood in for by plain objects: the conversions need no ROS."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 
 from tractor_core import contract as contract_module
 from tractor_core import messages
+from tractor_core import robot as robots
 from tractor_core.errors import SensorError
 from tractor_core.paths import default_params_file
 
 CONTRACT = contract_module.load(default_params_file())
+ROBOT = robots.load(default_params_file())
 
 
 def image(pixels, encoding="16UC1", big_endian=False, padding=0, **changes):
@@ -113,13 +116,20 @@ def test_grids_of_another_frame_or_size_are_refused_with_all_reasons():
 
 
 def test_odometry_must_be_finite():
-    def odometry(v, w):
-        twist = SimpleNamespace(linear=SimpleNamespace(x=v), angular=SimpleNamespace(z=w))
-        return SimpleNamespace(twist=SimpleNamespace(twist=twist))
+    assert messages.twist_from_odometry(odometry(linear=0.1, angular=0.2), ROBOT) == (0.1, 0.2)
+    for bad in ({"linear": math.nan}, {"angular": math.inf}, {"linear": 100.0}, {"angular": -4.0}):
+        with pytest.raises(SensorError, match="expected a twist of at most"):
+            messages.twist_from_odometry(odometry(**bad), ROBOT)
 
-    assert messages.twist_from_odometry(odometry(0.1, 0.2)) == (0.1, 0.2)
-    with pytest.raises(SensorError, match="finite"):
-        messages.twist_from_odometry(odometry(math.nan, 0.0))
+
+@pytest.mark.parametrize("frame", ["", "base_link", "rover1/base_link", "base_footprint"])
+def test_the_twist_is_that_of_the_body(frame):
+    assert messages.twist_from_odometry(odometry(frame=frame), ROBOT) == (0.1, -0.2)
+    for other in ("camera_pose_frame", "camera_base_link", "base"):
+        with pytest.raises(SensorError, match=f"child_frame_id base_link or .*, found '{other}'"):
+            messages.twist_from_odometry(odometry(frame=other), ROBOT)
+    named = dataclasses.replace(ROBOT, body_frames=("base",))
+    assert messages.twist_from_odometry(odometry(frame="base"), named) == (0.1, -0.2)
 
 
 def test_an_occupancy_grid_has_each_cell_where_the_rover_has_it():
@@ -146,7 +156,7 @@ def test_an_occupancy_grid_has_each_cell_where_the_rover_has_it():
     assert np.count_nonzero(cells) == 3
 
 
-def odometry(yaw=0.5, linear=0.1, angular=-0.2, x=1.0, norm=1.0):
+def odometry(yaw=0.5, linear=0.1, angular=-0.2, x=1.0, norm=1.0, frame=""):
     pose = SimpleNamespace(
         position=SimpleNamespace(x=x, y=2.0, z=0.0),
         orientation=SimpleNamespace(
@@ -156,13 +166,14 @@ def odometry(yaw=0.5, linear=0.1, angular=-0.2, x=1.0, norm=1.0):
     twist = SimpleNamespace(linear=SimpleNamespace(x=linear), angular=SimpleNamespace(z=angular))
     return SimpleNamespace(
         header=SimpleNamespace(stamp=SimpleNamespace(sec=3, nanosec=5)),
+        child_frame_id=frame,
         pose=SimpleNamespace(pose=pose),
         twist=SimpleNamespace(twist=twist),
     )
 
 
 def test_odometry_gives_pose_and_twist():
-    sample = messages.odometry_from_message(odometry())
+    sample = messages.odometry_from_message(odometry(), ROBOT)
     assert sample.stamp_ns == 3_000_000_005
     assert (sample.x_m, sample.y_m) == (1.0, 2.0)
     assert sample.yaw_rad == pytest.approx(0.5)
@@ -175,9 +186,9 @@ def test_odometry_gives_pose_and_twist():
         ({"norm": 0.0}, "quaternion of length 1, found 0"),
         ({"norm": math.nan}, "quaternion of length 1, found nan"),
         ({"x": math.inf}, "finite position, found inf"),
-        ({"linear": math.nan}, "finite twist"),
+        ({"linear": math.nan}, "expected a twist"),
     ],
 )
 def test_unusable_odometry_is_refused(changes, text):
     with pytest.raises(SensorError, match=text):
-        messages.odometry_from_message(odometry(**changes))
+        messages.odometry_from_message(odometry(**changes), ROBOT)

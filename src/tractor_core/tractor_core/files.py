@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,8 @@ NO_LINKS = frozenset({
     errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK,
     errno.EINVAL, errno.EXDEV, errno.EROFS, errno.EPROTO,
 })  # fmt: skip
+# A sample of some kilobytes is written within much less, also by a slow disk.
+UNFINISHED_S = 5.0
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_MODES = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -77,6 +81,23 @@ def add_file(folder: Path, names: Iterator[str], data: bytes) -> Path:
             os.unlink(temporary)
             raise
     raise FileExistsError(errno.EEXIST, "every name is taken", str(folder))
+
+
+def remove_unfinished(folder: Path, prefix: str) -> int:
+    """Remove what `add_file` left of such names when its process was killed; return how many.
+
+    A file that was touched within UNFINISHED_S, by whatever clock, may still be written.
+
+    Raises:
+        OSError: the folder cannot be listed or written.
+    """
+    removed = 0
+    for path in folder.glob(f".{glob.escape(prefix)}*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if abs(time.time() - path.lstat().st_mtime) > UNFINISHED_S:
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def _named(temporary: Path, path: Path) -> bool:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import logging
+import zlib
+
+from numpy.typing import NDArray
 
 from .errors import SensorError
 
 # A clock that disagrees by more than this cannot be used to judge an age.
 MAX_FUTURE_S = 0.1
+# A delay worth a word when an input is stale.
+LATE_S = 0.05
 # Weight of the newest interval in the mean that gives the rate.
 RATE_WEIGHT = 0.1
+# Two grids may have the stamp of one scan; two measurements never have one stamp.
+REPEATING = ("bev",)
+# After an input was stale so many messages must come in time, one after the other: an input that
+# comes now and then would let the rover drive in jerks.
+RESUME_MESSAGES = 3
 # Reasons are few, but a sensor that fails in ever new ways must not fill the memory.
 MAX_REASONS = 16
 # Longer than any max_input_age_s may be, so that the rover stands, and than a driver that is
@@ -22,24 +32,33 @@ _log = logging.getLogger(__name__)
 class InputMonitor:
     """Watches one input: refuses stamps that cannot be right, and names it when it is stale.
 
-    Stamps are compared with the ROS clock, which may be simulated, jump or stand still; staleness
-    is judged by arrival on a steady clock, which cannot. The first frame_id is the one that later
-    messages must carry, because the extrinsics are those of one sensor; another one is adopted
-    when that sensor has been silent for FRAME_SILENCE_S.
+    Stamps are compared with the ROS clock, which may be simulated, jump or stand still; from the
+    arrival on age is counted on a steady clock, which cannot. What was stale counts again after
+    RESUME_MESSAGES in a row. The first frame_id is the one that later messages must carry, because
+    the extrinsics are those of one sensor; another one is adopted when that sensor has been silent
+    for FRAME_SILENCE_S. A sensor has noise: one that says the same to the bit for longer than
+    `frozen_s` is frozen, whatever its stamps say.
 
     Args:
         required: False when the rover may drive without this input.
+        frozen_s: 0 for a sensor without noise, as in some simulators.
 
     Attributes:
         received, rejected: messages that could be used, and that could not.
         rejection: why the last message could not be used, None when it could.
+        measured_s: when the last of the former was measured, on the steady clock.
         untimely: those of the latter whose stamps and the ROS clock disagree.
     """
 
-    def __init__(self, name: str, max_age_s: float, required: bool = True) -> None:
+    def __init__(
+        self, name: str, max_age_s: float, required: bool = True, frozen_s: float = 0.0
+    ) -> None:
         self.name = name
         self.max_age_s = max_age_s
         self.required = required
+        self._frozen_s = frozen_s
+        self._content: int | None = None
+        self._changed_s = self._heard_s = 0.0
         self.received = 0
         self.rejected = 0
         self.untimely = 0
@@ -47,6 +66,9 @@ class InputMonitor:
         self._reasons: dict[str, int] = {}
         self._frame_id: str | None = None
         self._arrival_s: float | None = None
+        self.measured_s = 0.0
+        # How many messages are missing until it counts again.
+        self._missing = 0
         self._interval_s: float | None = None
         self._stamp_ns = 0
 
@@ -65,17 +87,28 @@ class InputMonitor:
             expected = "other reasons"
         self._reasons[expected] = self._reasons.get(expected, 0) + 1
 
-    def accept(self, frame_id: str, stamp_ns: int, clock_ns: int, now_s: float) -> bool:
-        """Take note of a message; False when its stamp or frame cannot be right.
+    def accept(
+        self,
+        frame_id: str,
+        stamp_ns: int,
+        clock_ns: int,
+        now_s: float,
+        content: NDArray | None = None,
+    ) -> bool:
+        """Take note of a message; False when its stamp, frame or content cannot be right.
 
         Args:
             frame_id: the message's frame, which must be one that `adopts` says yes to.
             stamp_ns: the message's header stamp.
             clock_ns: the ROS clock.
             now_s: a steady clock.
+            content: what noise changes from one message to the next; None where it does not.
         """
         age_s = (clock_ns - stamp_ns) * 1e-9
-        behind = self.fresh(now_s) and stamp_ns < self._stamp_ns
+        in_time = self._in_time(now_s)
+        behind = in_time and stamp_ns < self._stamp_ns
+        known = self._arrival_s is not None and frame_id == self._frame_id
+        again = known and stamp_ns == self._stamp_ns and self.name not in REPEATING
         self.untimely += not -MAX_FUTURE_S <= age_s <= self.max_age_s
         if age_s < -MAX_FUTURE_S:
             self._reject(f"a stamp at most {MAX_FUTURE_S} s ahead", f"{-age_s:.3f} s ahead")
@@ -88,6 +121,14 @@ class InputMonitor:
             self._reject("a frame_id", "none; set it in the driver that publishes this topic")
         elif not self.adopts(frame_id, now_s):
             self._reject(f"frame_id {self._frame_id!r}", repr(frame_id))
+        elif again:
+            self._reject("stamps that increase", "the one before again")
+        elif self._frozen(content, now_s):
+            self._reject(
+                "content that changes, as the noise of a sensor does",
+                f"the same for more than {self._frozen_s:g} s; the driver hangs, or the sensor has "
+                "no noise: then set frozen_input_s to 0",
+            )
         else:
             if self._frame_id not in (None, frame_id):
                 _log.warning(
@@ -99,11 +140,24 @@ class InputMonitor:
                 step_s = now_s - self._arrival_s
                 mean_s = step_s if self._interval_s is None else self._interval_s
                 self._interval_s = mean_s + RATE_WEIGHT * (step_s - mean_s)
+                self._missing = max(0, self._missing - 1) if in_time else RESUME_MESSAGES - 1
             self.received += 1
             self.rejection = None
             self._arrival_s, self._stamp_ns = now_s, stamp_ns
+            self.measured_s = now_s - max(0.0, age_s)
             return True
         return False
+
+    def _frozen(self, content: NDArray | None, now_s: float) -> bool:
+        """Note what a message says, and return whether it has said the same for too long."""
+        if content is None or not self._frozen_s:
+            self._content = None
+            return False
+        found = zlib.crc32(content.tobytes())
+        if found != self._content or now_s - self._heard_s > self.max_age_s:
+            self._content, self._changed_s = found, now_s
+        self._heard_s = now_s
+        return now_s - self._changed_s > self._frozen_s
 
     def _reject(self, expected: str, found: str) -> None:
         self.reject(SensorError(f"{self.name}: expected {expected}", found))
@@ -115,24 +169,33 @@ class InputMonitor:
         return bool(frame_id) and (known or silent)
 
     def fresh(self, now_s: float) -> bool:
-        """True when the last accepted message arrived within the limit."""
-        return self._arrival_s is not None and now_s - self._arrival_s <= self.max_age_s
+        """True when the last accepted message is young enough, and none is missing before it."""
+        return self._in_time(now_s) and not self._missing
+
+    def _in_time(self, now_s: float) -> bool:
+        return self._arrival_s is not None and now_s - self.measured_s <= self.max_age_s
 
     def problem(self, now_s: float) -> str | None:
         """Return why the rover must not drive on this input, or None."""
         if self.fresh(now_s):
             return None
+        if self._in_time(now_s):
+            return (
+                f"{self.name} was away: {self._missing} more messages must follow, none of which "
+                f"is {self.max_age_s:.2f} s old before the next"
+            )
         why = f" (last rejected: {self.last_rejection})" if self.last_rejection else ""
         if self._arrival_s is None:
             return f"{self.name} never received{why}"
-        age_s = now_s - self._arrival_s
-        return f"{self.name} {age_s:.2f} s old, limit {self.max_age_s:.2f}{why}"
+        age_s, late_s = now_s - self.measured_s, self._arrival_s - self.measured_s
+        late = f", of which {late_s:.2f} before it came" if late_s >= LATE_S else ""
+        return f"{self.name} {age_s:.2f} s old, limit {self.max_age_s:.2f}{late}{why}"
 
     def describe(self, now_s: float) -> dict[str, str]:
         """Return rate, age and counters for diagnostics."""
         values = {"received": str(self.received), "rejected": str(self.rejected)}
         if self._arrival_s is not None:
-            values["age s"] = f"{now_s - self._arrival_s:.2f}"
+            values["age s"] = f"{now_s - self.measured_s:.2f}"
         if self._interval_s:
             values["rate Hz"] = f"{1.0 / self._interval_s:.1f}"
         if self.last_rejection:

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from .contract import Contract
 from .errors import Problem, SensorError
+from .kinematics import Velocity
 from .motion import OdometrySample
 from .robot import Robot
 from .sensors import Scan, angle_problems, ensure_usable
 
 BASE_FRAME = "base_link"
 BEV_ENCODING = "32FC2"
-# No tracked rover gets near this; more is a broken sensor or another unit.
-MAX_SPEED = 100.0
+# Slip, a slope or a push exceed the robot's greatest speed, but not so far; another unit does.
+SPEED_FACTOR, SPEED_SLACK = 3.0, 0.1
 QUATERNION_TOLERANCE = 0.1
 DEPTH_TYPES = {"16UC1": np.uint16, "32FC1": np.float32}
 DEPTH_UNITS = {np.uint16: "millimetres in 16UC1", np.float32: "metres in 32FC1"}
@@ -171,28 +172,41 @@ def bev_from_message(message: Any, contract: Contract) -> NDArray[np.float32]:
     return pixels.transpose(2, 0, 1)
 
 
-def twist_from_odometry(message: Any) -> tuple[float, float]:
-    """Return (linear m/s, angular rad/s) of a nav_msgs/Odometry, in its child frame.
+def twist_from_odometry(message: Any, robot: Robot) -> Velocity:
+    """Return the twist of a nav_msgs/Odometry.
 
     Raises:
-        SensorError: a value that is not finite or that no rover reaches.
+        SensorError: a value that is not finite or that this robot does not reach, or a twist in
+            another frame than the body's.
     """
-    linear, angular = message.twist.twist.linear.x, message.twist.twist.angular.z
-    if not (abs(linear) <= MAX_SPEED and abs(angular) <= MAX_SPEED):  # also refuses NaN
+    frame = message.child_frame_id
+    if frame and frame.rpartition("/")[2] not in robot.body_frames:
         raise SensorError(
-            f"odom: expected a finite twist within {MAX_SPEED:g} m/s and rad/s",
-            f"{linear} m/s and {angular} rad/s",
+            f"odom: expected child_frame_id {' or '.join(robot.body_frames)}",
+            f"{frame!r}; the twist must be that of the body: where this is its name, add it to "
+            "robot.body_frames",
         )
-    return linear, angular
+    found = Velocity(message.twist.twist.linear.x, message.twist.twist.angular.z)
+    limits = Velocity(robot.max_linear_speed, robot.max_angular_speed)
+    for value, limit, unit in zip(found, limits, ("m/s", "rad/s")):
+        most = SPEED_FACTOR * limit + SPEED_SLACK
+        if not abs(value) <= most:  # also refuses NaN
+            raise SensorError(
+                f"odom: expected a twist of at most {most:.2f} {unit}, what this robot reaches and "
+                "more",
+                f"{value:g}; correct the unit in the driver, or robot.max_linear_speed and "
+                "max_angular_speed",
+            )
+    return found
 
 
-def odometry_from_message(message: Any) -> OdometrySample:
+def odometry_from_message(message: Any, robot: Robot) -> OdometrySample:
     """Return a nav_msgs/Odometry as a planar pose and twist.
 
     Raises:
-        SensorError: a value that is not finite, or a quaternion that is no rotation.
+        SensorError: as `twist_from_odometry`, or a pose that is not finite or no rotation.
     """
-    linear, angular = twist_from_odometry(message)
+    linear, angular = twist_from_odometry(message, robot)
     position, q = message.pose.pose.position, message.pose.pose.orientation
     norm = math.sqrt(q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w)
     if not abs(norm - 1.0) <= QUATERNION_TOLERANCE:  # also refuses NaN

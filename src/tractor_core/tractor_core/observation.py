@@ -8,6 +8,7 @@ drives, simulation and training, an Observer runs both, with the same freshness 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from .bev.parameters import BuilderParameters
 from .contract import ACTION_SIZE, Contract
 from .errors import SensorError
 from .input_monitor import InputMonitor
+from .kinematics import Velocity, velocity_to_action
 from .messages import BASE_FRAME
 from .motion import OdometrySample
 from .robot import Robot
@@ -50,11 +52,11 @@ class Arrival:
 class Proprioception:
     """The half of an observation that is no grid: newest scan, newest odometry, last action.
 
-    The last action is the rover's, whichever model it came from.
+    The last action is what the base was told, whoever it came from.
     """
 
-    def __init__(self, robot: Robot) -> None:
-        self._robot = robot
+    def __init__(self, contract: Contract, robot: Robot) -> None:
+        self._contract, self._robot = contract, robot
         self._lidar_min_m, self._gap_heading = proprio.LIDAR_MIN_CAP_M, 0.0
         self._twist = (0.0, 0.0)
         self.stop()
@@ -72,9 +74,12 @@ class Proprioception:
         """Use this odometry from now on, in base_link."""
         self._twist = (linear_m_s, angular_rad_s)
 
-    def executed(self, action: NDArray[np.float32]) -> None:
-        """Note the action (2,), -1..1, of a command that reached the rover."""
-        self._last_action = action
+    def executed(self, velocity: Velocity) -> None:
+        """Note a command that reached the base; one that is not finite is a stop."""
+        if all(map(math.isfinite, velocity)):
+            self._last_action = velocity_to_action(velocity, self._contract, self._robot)
+        else:
+            self.stop()
 
     def stop(self) -> None:
         """Note that the rover was stopped: its last action is zero."""
@@ -95,7 +100,7 @@ class Observer:
         observer.take_odometry(sample, arrival)
         observer.take_scan(scan, arrival)
         observation = observer.observe(depth, arrival)
-        observer.executed(policy.step(observation).action)
+        observer.executed(policy.step(observation).velocity)
 
     Args:
         builder: the bev_builder section of the parameter file.
@@ -112,9 +117,14 @@ class Observer:
         depth_topic: str = "",
     ) -> None:
         self.fusion = Fusion(contract, robot, builder, depth_topic=depth_topic)
-        self.grid_inputs = _monitors(builder.max_input_age_s, "scan", "depth", "odom")
-        self.actor_inputs = _monitors(max_input_age_s, "bev", "scan", "odom")
-        self._proprio = Proprioception(robot)
+        self.grid_inputs = {
+            name: InputMonitor(name, builder.max_input_age_s, frozen_s=builder.frozen_input_s)
+            for name in ("scan", "depth", "odom")
+        }
+        self.actor_inputs = {
+            name: InputMonitor(name, max_input_age_s) for name in ("bev", "scan", "odom")
+        }
+        self._proprio = Proprioception(contract, robot)
         self.executed = self._proprio.executed
         self.stop = self._proprio.stop
 
@@ -132,7 +142,7 @@ class Observer:
 
     def take_scan(self, scan: Scan, arrival: Arrival) -> None:
         """Use this scan from now on, unless its stamp or frame cannot be right."""
-        if _accepted(self.grid_inputs["scan"], arrival):
+        if _accepted(self.grid_inputs["scan"], arrival, scan.content):
             self.fusion.take_scan(scan, arrival.stamp_ns, arrival.clock_ns)
         if _accepted(self.actor_inputs["scan"], arrival):
             self._proprio.take_scan(scan)
@@ -160,7 +170,7 @@ class Observer:
         except SensorError as error:
             monitor.reject(error)
             raise
-        if not _accepted(monitor, arrival):
+        if not _accepted(monitor, arrival, depth.content):
             raise _rejection(monitor)
         _ensure_fresh(self.grid_inputs["scan"], arrival.now_s)
         grid, stamp_ns = self.fusion.rasterize(depth, arrival.stamp_ns)
@@ -172,12 +182,10 @@ class Observer:
         return self._proprio.observe(grid, stamp_ns)
 
 
-def _monitors(max_age_s: float, *names: str) -> dict[str, InputMonitor]:
-    return {name: InputMonitor(name, max_age_s) for name in names}
-
-
-def _accepted(monitor: InputMonitor, arrival: Arrival) -> bool:
-    return monitor.accept(arrival.frame_id, arrival.stamp_ns, arrival.clock_ns, arrival.now_s)
+def _accepted(monitor: InputMonitor, arrival: Arrival, content: NDArray | None = None) -> bool:
+    return monitor.accept(
+        arrival.frame_id, arrival.stamp_ns, arrival.clock_ns, arrival.now_s, content
+    )
 
 
 def _rejection(monitor: InputMonitor) -> SensorError:

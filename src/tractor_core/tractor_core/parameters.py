@@ -34,6 +34,7 @@ def param(
     choices: tuple[str, ...] = (),
     length: int | None = None,
     live: bool = False,
+    driving: bool = True,
 ) -> Any:
     """Declare a dataclass field as a parameter.
 
@@ -44,10 +45,12 @@ def param(
         choices: the strings that are allowed; empty allows any.
         length: required number of elements of a list.
         live: True when a running node may change it.
+        driving: False when it may do so only while it does not drive.
     """
     metadata = dict(
-        doc=doc, minimum=minimum, maximum=maximum, choices=choices, length=length, live=live
-    )
+        doc=doc, minimum=minimum, maximum=maximum, choices=choices, length=length, live=live,
+        driving=driving,
+    )  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 

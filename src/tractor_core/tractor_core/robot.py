@@ -105,6 +105,11 @@ class Robot:
         "Take both sensor poses from TF instead, once, at the first message.", False
     )
 
+    body_frames: tuple[str, ...] = param(
+        "Names of the body in the odometry's child_frame_id, without a namespace before them "
+        "(REP-105, REP-120).", ("base_link", "base_footprint"),
+    )  # fmt: skip
+
     @property
     def lidar(self) -> Pose:
         """Pose of the LiDAR in base_link."""
@@ -118,7 +123,7 @@ class Robot:
     def canonical(self) -> dict[str, Any]:
         """Return the body, limits and poses as plain JSON types, as they are stored."""
         found = parameters.canonical(self)
-        del found["use_tf"]
+        del found["use_tf"], found["body_frames"]
         return found
 
     def covers(self, x_m: NDArray[np.float64], y_m: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import npz, outside
+from . import files, npz, outside
 from .contract import Contract
 from .errors import ContractError, Problem, SampleError
-from .files import add_file
 from .proprio import LIDAR_MIN_CAP_M
 from .system_error import explain
 
@@ -27,6 +26,7 @@ GOOD_SAMPLES, POOR_SAMPLES = 100, 50
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_MEMBER_BYTES = 16 * 1024 * 1024
 MAX_TEXT = 200
+PREFIX = "calib_"
 MEMBERS = ("bev", "proprio", "stamp", "contract", "session", "origin")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -193,6 +193,15 @@ def require_folder(folder: Path) -> list[Path]:
         raise SampleError(f"{found}: {explain(error, folder)}") from error
 
 
+def remove_unfinished(folder: str | Path) -> int:
+    """Remove what writers that were killed left behind, and return how many files that were.
+
+    Raises:
+        OSError: the folder cannot be listed or written.
+    """
+    return files.remove_unfinished(Path(folder), PREFIX)
+
+
 def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
     """Write one sample atomically and return its path.
 
@@ -217,5 +226,5 @@ def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
         session=np.array(sample.session),
         origin=np.array(sample.origin),
     )
-    names = (f"calib_{time.time_ns()}.npz" for _ in itertools.count())
-    return add_file(folder, names, file.getvalue())
+    names = (f"{PREFIX}{time.time_ns()}.npz" for _ in itertools.count())
+    return files.add_file(folder, names, file.getvalue())

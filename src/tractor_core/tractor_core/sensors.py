@@ -75,6 +75,11 @@ class Scan:
         return self.ranges_m == np.inf
 
     @property
+    def content(self) -> NDArray[np.float32] | None:
+        """What noise changes from one scan to the next; None where nothing was measured."""
+        return self.ranges_m if self.measured.any() else None
+
+    @property
     def closes(self) -> bool:
         """True when the beams go round, so that the last one is a neighbour of the first."""
         step = abs(self.angle_increment_rad)
@@ -99,21 +104,25 @@ class Scan:
         flat = np.stack([ranges * np.cos(angles), ranges * np.sin(angles)])
         return robot.lidar.rotation[:, :2] @ flat + robot.lidar.position[:, None]
 
+    def known(self, robot: Robot) -> NDArray[np.bool_]:
+        """Return which beams (n,) say how far it is beyond the rover's own body, +Inf included."""
+        hit, _ = self.hits(robot)
+        x, y, _ = self.points(robot)
+        known = self.measured & hit
+        known[hit] &= ~robot.covers(x, y)
+        return known | self.endless
+
     def seen_fraction(self, robot: Robot | None = None) -> float:
         """Return the fraction of the beams that measured something or nothing (+Inf).
 
         Args:
             robot: whose own body does not count; None counts every measurement.
         """
-        seen = self.measured
-        if robot is not None:
-            hit, _ = self.hits(robot)
-            x, y, _ = self.points(robot)
-            seen[hit] &= ~robot.covers(x, y)
-            seen &= hit
-        return np.count_nonzero(seen | self.endless) / max(1, len(self.ranges_m))
+        seen = self.measured | self.endless if robot is None else self.known(robot)
+        return np.count_nonzero(seen) / max(1, len(self.ranges_m))
 
 
+CONTENT_ROWS = 8
 # A depth of zero says that there is none (REP-118), whatever the lower limit.
 LEAST_DEPTH_UNITS = 1e-6
 
@@ -134,6 +143,11 @@ class DepthImage:
 
     pixels: NDArray[np.uint16] | NDArray[np.float32]
     intrinsics: Intrinsics
+
+    @property
+    def content(self) -> NDArray:
+        """Rows enough to tell one image from the next by their noise."""
+        return self.pixels[::CONTENT_ROWS]
 
     @property
     def metres_per_unit(self) -> float:

@@ -27,7 +27,7 @@ from tractor_core import cli as commands
 from tractor_core import diversity, reference_observations
 from tractor_core.diversity import DiverseSet
 from tractor_core.errors import SensorError, TractorError
-from tractor_core.kinematics import action_to_velocity, velocity_to_action
+from tractor_core.kinematics import action_to_velocity
 from tractor_core.packed import PackedSamples
 from tractor_core.samples import Sample
 from tractor_core.system_error import explain
@@ -112,7 +112,7 @@ def seen(
                 found.append(frame)
         action = act(action)
         velocity = action_to_velocity(action, tracks, setup.robot)
-        senses.executed(velocity_to_action(velocity, setup.contract, setup.robot))
+        senses.executed(velocity)
         simulation.step(velocity.linear, velocity.angular, 1.0 / CONTROL_HZ)
     return found
 

@@ -124,7 +124,7 @@ def _actor(
             log.debug("t = %.2f s: %s", simulation.time_s, error)
             senses.stop()
             return None
-        senses.executed(decision.action)
+        senses.executed(decision.velocity)
         return decision.velocity
 
     return act

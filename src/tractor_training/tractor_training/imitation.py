@@ -108,8 +108,8 @@ def collect(task: Collection) -> Frames:
             action = disturbed
         elif policy is None:
             action = varied.act(simulation.privileged_scan(), last_turn)
-        senses.executed(action)
         velocity = action_to_velocity(action, setup.contract, setup.robot)
+        senses.executed(velocity)
         simulation.step(velocity.linear, velocity.angular, 1.0 / CONTROL_HZ)
     return Frames(np.array(grids), np.array(vectors), np.array(labels))
 

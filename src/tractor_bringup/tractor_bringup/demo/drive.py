@@ -114,9 +114,14 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
             model=str(model), calibration_dir=str(folder), sample_keep=keep,
             enable_stamped_cmd_vel=True,
         )  # fmt: skip
-        processes.start_node(
-            "cmd_guard", "tractor_inference.nodes.cmd_guard_node", enable_stamped_cmd_vel=True
+        # A recording does not do what it is told, and its surroundings do not yield.
+        of_guard: dict[str, Any] = (
+            {} if options.recordings is None else {"obstacle_stop": False, "stuck_stop_s": 0.0}
         )
+        processes.start_node(
+            "cmd_guard", "tractor_inference.nodes.cmd_guard_node", enable_stamped_cmd_vel=True,
+            **of_guard,
+        )  # fmt: skip
         result.actor_log = processes["sac_actor"].log
         progress.show(0, "starting")
         for name in ("bev_builder", "sac_actor"):

@@ -19,7 +19,7 @@ from tractor_core import robot as robots
 from tractor_core.bev.parameters import BuilderParameters
 from tractor_core.contract import Contract
 from tractor_core.errors import ParameterError, SensorError
-from tractor_core.kinematics import Velocity, velocity_to_action
+from tractor_core.kinematics import Velocity
 from tractor_core.observation import Arrival, Observer
 from tractor_core.parameters import param
 from tractor_core.robot import Robot
@@ -155,30 +155,24 @@ class RecordedDrive:
 
     def _on_odom(self, message: Any, arrival: Arrival) -> None:
         """Use the twist also where the pose is none, as sac_actor does."""
-        observer = self._observer
+        observer, robot = self._observer, self._settings.robot
         try:
-            sample = messages.odometry_from_message(message)
+            sample = messages.odometry_from_message(message, robot)
         except SensorError as error:
             observer.grid_inputs["odom"].reject(error)
         else:
             observer.take_odometry(sample, arrival)
             return
         try:
-            observer.take_twist(*messages.twist_from_odometry(message), arrival)
+            observer.take_twist(*messages.twist_from_odometry(message, robot), arrival)
         except SensorError as error:
             observer.actor_inputs["odom"].reject(error)
 
     def _on_command(self, message: Any, now_s: float) -> None:
-        """Note the action that a command was made of; zero when the guard would have stopped."""
+        """Note a command; it counts as long as the guard would have passed it on."""
         twist = getattr(message, "twist", message)
-        velocity = Velocity(twist.linear.x, twist.angular.z)
-        settings = self._settings
-        if all(map(math.isfinite, velocity)):
-            action = velocity_to_action(velocity, settings.contract, settings.robot)
-            self._observer.executed(action)
-        else:
-            self._observer.stop()
-        self._executed_until_s = now_s + settings.guard.command_timeout_s
+        self._observer.executed(Velocity(twist.linear.x, twist.angular.z))
+        self._executed_until_s = now_s + self._settings.guard.command_timeout_s
 
     def _observe(self, message: Any, arrival: Arrival) -> Sample:
         """Return the observation at a depth message; raises SensorError with the reason if none."""

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tractor_core import contract
 from tractor_core.kinematics import STOP, Velocity
 from tractor_core.paths import default_params_file
 from tractor_core.robot import load
@@ -57,18 +58,22 @@ def test_numbers_that_the_middleware_does_not_give_say_nothing():
 
 
 def test_the_guard_stops_while_two_send_and_passes_again_when_one_is_left():
-    guard = Guard(GuardParameters(), load(default_params_file()))
+    file = default_params_file()
+    own = GuardParameters(obstacle_stop=False)
+    guard = Guard(own, load(file), contract.load(file), lambda now_s: None)
     forward, now_s = Velocity(0.1, 0.0), 0.0
     for number in range(1, 10):
         for sender in (number, 500 + number):
-            passed = guard.command(forward, now_s, sender)
+            guard.take_actor(forward, now_s, sender)
+            passed = guard.decide(now_s)
             now_s += PERIOD_S
-    assert passed == STOP and guard.must_stop(now_s)
-    assert guard.reason == "2 publishers send commands at once"
+    assert passed == STOP
+    assert guard.reason == "2 publishers send commands of the actor at once"
     for number in range(510, 560):
-        passed = guard.command(forward, now_s, number)
+        guard.take_actor(forward, now_s, number)
+        passed = guard.decide(now_s)
         now_s += PERIOD_S
-    assert passed == forward and not guard.must_stop(now_s) and guard.reason is None
+    assert passed == forward and guard.reason is None
 
 
 def looked(*endpoints, times=(0.0,)):

@@ -52,7 +52,8 @@ class Rig:
             self.loosened.wait(WAIT_S)
 
         def script(frame):
-            if frame == 0 or text.startswith("weave"):  # the first proves it
+            flaky = text == "flaky" and frame % 4 != 3
+            if frame == 0 or flaky or text.startswith("weave"):  # the first proves it
                 return np.array([[0.5, 0.3 * (frame % 2)]], np.float32)
             if text == "nan":
                 return np.full((1, 2), np.nan, np.float32)
@@ -191,6 +192,38 @@ def test_failures_in_a_row_open_the_same_model_anew_with_growing_delays(rig, cap
     rig.drive(FAILURES_BEFORE_REOPEN, 10.0)
     rig.await_opening()
     rig.await_closed("weave", "weave", "weave", "raise")
+
+
+def test_a_model_that_fails_too_often_a_minute_is_stopped_until_a_reload(rig):
+    rig.fill("flaky")
+    borne = rig.parameters.max_outages_a_minute
+    # Never three in a row: it would drive between its stops for ever.
+    rig.drive(4 * borne, now_s=10.0)
+    assert rig.slot.problem is None
+    rig.drive(4, now_s=69.0)
+    assert rig.slot.problem == (
+        "the model failed 6 times within 60 s, at last: the runtime returned nothing; call "
+        "~/reload_model, with a better model or to try this one again"
+    )
+    rig.drive(1, now_s=1000.0)
+    assert rig.slot.problem is not None
+    rig.reload("weave")
+    assert rig.slot.problem is None and rig.drive() is not None
+
+
+def test_one_long_outage_is_one_however_often_the_model_is_opened_anew(rig):
+    rig.fill("raise")
+    for second in range(120):
+        rig.drive(FAILURES_BEFORE_REOPEN, now_s=float(second))
+        rig.await_opening()
+    assert rig.slot.problem is None
+
+
+def test_outages_a_minute_apart_are_borne(rig):
+    rig.fill("flaky")
+    for minute in range(20):
+        rig.drive(4, now_s=20.0 * minute)
+    assert rig.slot.problem is None
 
 
 def test_one_model_is_opened_at_a_time_and_what_comes_late_is_closed(rig, monkeypatch):

@@ -39,6 +39,7 @@ WORDS = {
     "slowly": lambda frame: WORDS["weave"](frame),
     "stuck": lambda frame: WORDS["weave"](frame),
     "fragile": lambda frame: fail() if frame > 90 else WORDS["weave"](frame),
+    "flaky": lambda frame: fail() if frame % 40 == 39 else WORDS["weave"](frame),
     "blind": lambda frame: blame_the_observation() if frame < 30 else WORDS["weave"](frame),
     "hang": lambda frame: time.sleep(3600),
     "late": lambda frame: time.sleep(0.06) or WORDS["weave"](frame),

@@ -53,6 +53,11 @@ class Sensors:
             getattr(self, name).header.frame_id = frame_id
         self.muted: set[str] = set()
         self.offset_s = 0.0
+        self.frozen = False
+        self.held_ns = 0
+        self.seldom: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+        self._noise_m = 0.001
         self._next = 0.0
 
     def __call__(self):
@@ -60,10 +65,17 @@ class Sensors:
         if now < self._next:
             return
         self._next = now + 1 / 30
+        if not self.frozen:
+            # The noise of a sensor.
+            self._noise_m = -self._noise_m
+            self.scan.ranges[90] += self._noise_m
+            self.depth.data[0] ^= 1
         for name in self.topics:
-            if name not in self.muted:
+            if name not in self.muted and now >= self._due.get(name, 0.0):
+                self._due[name] = now + self.seldom.get(name, 0.0)
                 message = getattr(self, name)
-                stamp_ns = self.node.get_clock().now().nanoseconds + int(self.offset_s * 1e9)
+                clock_ns = self.node.get_clock().now().nanoseconds
+                stamp_ns = self.held_ns or clock_ns + int(self.offset_s * 1e9)
                 message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
                 self.publishers[name].publish(message)
 
@@ -196,9 +208,34 @@ def other_frame(sensors):
     sensors.depth.header.frame_id = "rear_camera"
 
 
+def frozen(sensors):
+    sensors.frozen = True
+
+
+def one_stamp(sensors):
+    sensors.held_ns = sensors.node.get_clock().now().nanoseconds
+
+
+def seldom(sensors):
+    sensors.seldom = {"scan": 1.0}
+
+
+def too_fast(sensors):
+    sensors.odom.twist.twist.linear.x = 100.0
+
+
+def of_the_camera(sensors):
+    sensors.odom.child_frame_id = "camera_pose_frame"
+
+
 @pytest.mark.parametrize(
     ("fault", "node", "text"),
     [
+        (frozen, "bev_builder", "expected content that changes"),
+        (one_stamp, "sac_actor", "expected a stamp at most 0.3 s old"),
+        (seldom, "sac_actor", "scan was away: 2 more messages must follow"),
+        (too_fast, "sac_actor", "expected a twist of at most 0.64 m/s"),
+        (of_the_camera, "sac_actor", "expected child_frame_id base_link"),
         (corrupt_depth, "bev_builder", "10 bytes of data"),
         (empty_depth, "bev_builder", "valid pixels"),
         (wrong_size, "bev_builder", "camera_info"),
@@ -216,6 +253,16 @@ def test_bad_sensor_data_stops_the_rover_and_is_named(ros_graph, sensors, fault,
     fault(sensors)
     assert_stops(ros_graph, commands, sensors)
     ros_graph.until(lambda: text in last_message(diagnostics, node), every=sensors)
+
+
+def test_a_scan_that_comes_once_a_second_does_not_drive_the_rover_in_jerks(ros_graph, sensors):
+    _, commands = start_all(ros_graph)
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    seldom(sensors)
+    assert_stops(ros_graph, commands, sensors)
+    commands.clear()
+    ros_graph.until(lambda: len(commands) > 60, every=sensors)
+    assert not moving(commands)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -295,21 +342,21 @@ def test_a_parameter_out_of_range_is_refused_with_the_reason(ros_graph):
     from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
     from rcl_interfaces.srv import GetParameters, SetParameters
 
-    ros_graph.start(GUARD)
+    ros_graph.start(ACTOR, backend="fake")
 
-    def set_timeout(value):
+    def set_probability(value):
         number = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
         request = SetParameters.Request(
-            parameters=[Parameter(name="command_timeout_s", value=number)]
+            parameters=[Parameter(name="sample_probability", value=number)]
         )
-        return ros_graph.call(SetParameters, "/cmd_guard/set_parameters", request).results[0]
+        return ros_graph.call(SetParameters, "/sac_actor/set_parameters", request).results[0]
 
     for bad in (math.nan, -1.0, 100.0):
-        result = set_timeout(bad)
+        result = set_probability(bad)
         assert not result.successful and result.reason
-    assert set_timeout(0.2).successful
-    names = GetParameters.Request(names=["command_timeout_s"])
-    answer = ros_graph.call(GetParameters, "/cmd_guard/get_parameters", names)
+    assert set_probability(0.2).successful
+    names = GetParameters.Request(names=["sample_probability"])
+    answer = ros_graph.call(GetParameters, "/sac_actor/get_parameters", names)
     assert answer.values[0].double_value == 0.2
 
 
@@ -429,6 +476,12 @@ def test_a_full_disk_or_missing_folder_stops_sampling_but_not_driving(ros_graph,
     ros_graph.until(sampling, every=sensors)
     assert "sampling stopped" in sampling()[0]
     commands.clear()
+
+    def concern():
+        return [s for m in diagnostics[-5:] for s in m.status if s.name == "sac_actor"][-1]
+
+    ros_graph.until(lambda: concern().level == b"\x01", every=sensors)
+    assert concern().message.startswith("sampling stopped")
     ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
 
 
@@ -533,7 +586,7 @@ def test_both_channels_can_be_looked_at_as_occupancy_grids(ros_graph, sensors):
     assert np.count_nonzero(depth[-1].data) > 5
 
 
-def test_a_changed_limit_holds_from_the_next_frame_or_is_refused(ros_graph, sensors, contract):
+def test_a_limit_changes_only_while_the_rover_does_not_drive(ros_graph, sensors, contract):
     from rcl_interfaces.srv import SetParameters
     from rclpy.parameter import Parameter
     from rclpy.qos import qos_profile_sensor_data
@@ -552,11 +605,15 @@ def test_a_changed_limit_holds_from_the_next_frame_or_is_refused(ros_graph, sens
         return ros_graph.call(SetParameters, "/bev_builder/set_parameters", request).results[0]
 
     ros_graph.until(lambda: grids and depth_cells(), every=sensors)
+    refused = set_depth_max(1.0)
+    assert not refused.successful and "deactivate the node first" in refused.reason
+    ros_graph.until(lambda: depth_cells(), every=sensors)
+    assert change_state(ros_graph, "bev_builder", "DEACTIVATE")
     refused = set_depth_max(0.1)
     assert not refused.successful
     assert "depth_min_m: expected less than depth_max_m = 0.1, found 0.2" in refused.reason
-    ros_graph.until(lambda: depth_cells(), every=sensors)
     assert set_depth_max(1.0).successful
+    assert change_state(ros_graph, "bev_builder", "ACTIVATE")
     grids.clear()
     ros_graph.until(lambda: len(grids) > 2, every=sensors)
     assert not depth_cells()

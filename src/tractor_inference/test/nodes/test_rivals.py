@@ -30,7 +30,7 @@ def test_two_actors_of_one_name_stop_the_rover_until_one_ends(ros_graph, sensors
     diagnostics = diagnostics_of(ros_graph)
     ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
     second = ros_graph.start(ACTOR, node="sac_actor", backend="fake")
-    stopped = "stopped: 2 publishers send commands at once"
+    stopped = "stopped: 2 publishers send commands of the actor at once"
     named = "/cmd_vel_raw has 2 publishers: /sac_actor 2 times"
 
     def said():

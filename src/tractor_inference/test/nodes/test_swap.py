@@ -135,6 +135,11 @@ class Rover:
         found = [s for m in self.diagnostics for s in m.status if s.name == "sac_actor"]
         return {v.key: v.value for v in found[-1].values}.get(key, "") if found else ""
 
+    def reason(self):
+        """Return why the actor stands, as /diagnostics said last."""
+        found = [s for m in self.diagnostics for s in m.status if s.name == "sac_actor"]
+        return found[-1].message if found else ""
+
     def say_anew(self):
         """Wait for /diagnostics that were published from now on."""
         self.diagnostics.clear()
@@ -343,6 +348,19 @@ def test_what_is_opened_anew_is_what_drove_and_nothing_else(rover, ros_graph):
     lead(link, "good")
     assert rover.reload().success
     ros_graph.until(lambda: "of 150 frames" in rover.said("model trial"))
+
+
+def test_a_model_that_fails_now_and_then_does_not_drive_for_ever(rover, ros_graph):
+    model = ros_graph.folder / "model"
+    model.write_text("flaky")
+    rover.start(SCRIPTED, model=str(model), max_outages_a_minute=2)
+    ros_graph.until(lambda: "the model failed 3 times within 60 s" in rover.reason())
+    rover.begin()
+    ros_graph.until(lambda: len(rover.commands) > rover._begin + 20)
+    assert not any(moves for *_, moves in rover.commands[rover._begin :])
+    write(model, "weave")
+    assert rover.reload().success
+    rover.drive(10)
 
 
 def test_observations_at_fault_neither_refuse_a_model_nor_open_one(rover, ros_graph):

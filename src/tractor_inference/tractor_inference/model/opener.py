@@ -40,6 +40,10 @@ class ModelParameters:
         "A new model that keeps taking longer for its answers is rolled back, s.", 0.033,
         minimum=0.001, maximum=1.0,
     )  # fmt: skip
+    max_outages_a_minute: int = param(
+        "A model that fails more often, each time for a frame or more, is stopped until "
+        "~/reload_model.", 5, minimum=0, maximum=1000,
+    )  # fmt: skip
 
 
 class Opener:

@@ -22,6 +22,7 @@ from tractor_core.robot import Robot
 
 from .hung import HungNote
 from .opener import ModelParameters, Opener
+from .outages import Outages
 from .policy import Decision, Policy
 from .trial import TRIAL_FRAMES, Trial
 
@@ -71,6 +72,9 @@ class ModelSlot:
         # Digests; only a reload that is asked for takes them again.
         self._rolled_back: set[str] = set()
         self._failures = 0
+        # Since the last outage.
+        self._answered = True
+        self._outages = Outages(parameters.max_outages_a_minute)
         self._reopen_delay_s, self._reopen_after_s = REOPEN_DELAY_S, 0.0
         self._lock = threading.Lock()
         self._opener = Opener(contract, robot, parameters)
@@ -80,6 +84,11 @@ class ModelSlot:
     def policy(self) -> Policy | None:
         """The one that drives; None while there is none."""
         return self._policy
+
+    @property
+    def problem(self) -> str | None:
+        """Why the model that drives must not go on, or None."""
+        return self._outages.latched
 
     # Filling and emptying
 
@@ -103,6 +112,7 @@ class ModelSlot:
         """Let an opened model drive, without a trial."""
         with self._lock:
             self._filled += 1
+            self._outages.forget()
             self._replace(policy)
         self._say(policy)
 
@@ -128,16 +138,23 @@ class ModelSlot:
                 decision = self._policy.step(observation)
             finally:
                 self._asking = False
-        self._failures = 0
+        self._failures, self._answered = 0, True
         return decision
 
     def failed(self, error: Exception, now_s: float) -> None:
-        """Roll a model on trial back; after failures in a row open the model anew."""
+        """Roll a model on trial back; after failures in a row open the model anew.
+
+        One that fails too often a minute drives no more, see `problem`.
+        """
         if isinstance(error, ContractError):
             return  # the observation was at fault, not the model
         if self._asked is not None:
             self._end_trial(self._asked, str(error))
             return
+        if self._answered:
+            self._answered = False
+            with self._lock:
+                self._outages.note(error, now_s)
         self._failures += 1
         self._reopen_when_due(now_s)
 
@@ -235,6 +252,7 @@ class ModelSlot:
                 if not (watched and drives):
                     self._rolled_back.discard(digest)
                     self._failures = 0
+                    self._outages.forget()
                     before = self._trial.before if self._trial is not None else self._policy
                     retired |= self._replace(fresh, before)
                     retired.remove(fresh)

@@ -94,7 +94,7 @@ class BevBuilderNode(ManagedNode):
             self.warn("camera_info", str(error))
 
     def _on_odom(self, message: Odometry) -> None:
-        sample = self.inputs.receive("odom", messages.odometry_from_message, message)
+        sample = self.inputs.receive("odom", self.inputs.to_odometry, message)
         if sample is not None:
             self._fusion.take_odometry(sample)
 

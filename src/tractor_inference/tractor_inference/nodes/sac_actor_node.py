@@ -8,6 +8,7 @@ with exit code 70, for a supervisor to start it anew.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -66,11 +67,9 @@ class SacActorNode(ManagedNode):
         self._unwatched = threading.Event()
         self._recorder = Recorder(self.contract)
         self._latency = Timings("latency", LATENCIES_KEPT, digits=2)
-        self._proprio = Proprioception(self.robot)
+        self._proprio = Proprioception(self.contract, self.robot)
         self._stop_reason: str | None = NOT_ACTIVE
-        self._watchdog = Watchdog(
-            own, self.inputs.problem, self._stop, self._slot.note_hung, self._say
-        )
+        self._watchdog = Watchdog(own, self._problem, self._stop, self._slot.note_hung, self._say)
         # Held while publishing: a command and the watchdog's zero never overtake each other.
         self._publish_lock = threading.Lock()
         self.serve(Trigger, "calibration/snapshot", trigger(self, self._snapshot))
@@ -92,6 +91,8 @@ class SacActorNode(ManagedNode):
         self._publisher = self.advertise(kind, "cmd_vel_raw", COMMAND_QOS)
         self.subscribe(Odometry, "odom", self._on_odom)
         self.subscribe(LaserScan, "scan", self._on_scan)
+        self._executed_s = -math.inf
+        self.subscribe(kind, "cmd_vel", self._on_executed)
         if not self._direct:
             self.subscribe(Image, "bev", self._on_bev)
         if own.watch_model:
@@ -131,7 +132,7 @@ class SacActorNode(ManagedNode):
     # Inputs
 
     def _on_odom(self, message: Odometry) -> None:
-        twist = self.inputs.receive("odom", messages.twist_from_odometry, message)
+        twist = self.inputs.receive("odom", self.inputs.to_twist, message)
         if twist is not None:
             self._proprio.take_twist(*twist)
 
@@ -140,12 +141,22 @@ class SacActorNode(ManagedNode):
         if scan is not None:
             self._proprio.take_scan(scan)
 
+    def _on_executed(self, message: Any) -> None:
+        """Note what the base was told, whoever it came from."""
+        twist = message.twist if self.parameters.enable_stamped_cmd_vel else message
+        self._proprio.executed(Velocity(twist.linear.x, twist.angular.z))
+        self._executed_s = time.monotonic()
+
     def _on_bev(self, message: Image) -> None:
         if not self.active:
             return
         bev = self.inputs.receive("bev", self._to_bev, message)
         if bev is not None:
             self._act(bev, message.header.stamp)
+
+    def _problem(self, now_s: float) -> str | None:
+        """Return why the rover must stand still, or None."""
+        return self._slot.problem or self.inputs.problem(now_s)
 
     def _to_bev(self, message: Image) -> np.ndarray:
         return messages.bev_from_message(message, self.contract)
@@ -165,6 +176,8 @@ class SacActorNode(ManagedNode):
         started_s = time.monotonic()
         if self._watchdog.problem(started_s) is not None:
             return
+        if started_s - self._executed_s > self.parameters.max_input_age_s:
+            self._proprio.stop()
         observation = self._proprio.observe(bev, messages.stamp_ns(stamp))
         decision = self._infer(observation)
         if decision is None:
@@ -196,7 +209,6 @@ class SacActorNode(ManagedNode):
         with self._publish_lock:
             if self._watchdog.problem(time.monotonic()) or self._slot.policy is None:
                 return False
-            self._proprio.executed(decision.action)
             self._publish(decision.velocity, stamp)
             if self._stop_reason is not None:
                 self.get_logger().info("driving")
@@ -205,7 +217,6 @@ class SacActorNode(ManagedNode):
 
     def _stop(self, reason: str) -> None:
         with self._publish_lock:
-            self._proprio.stop()
             if self._stop_reason is None:
                 self.get_logger().warning(f"stopped: {reason}")
             self._stop_reason = reason
@@ -234,6 +245,10 @@ class SacActorNode(ManagedNode):
         values |= self._slot.describe() | self.inputs.describe()
         values |= self._recorder.describe() | self._latency.describe()
         return self.failure or self._stop_reason, values
+
+    def concern(self) -> str | None:
+        """Return why nothing is sampled."""
+        return self._recorder.error
 
 
 def main() -> None:

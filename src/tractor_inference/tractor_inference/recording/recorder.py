@@ -99,6 +99,11 @@ class Recorder:
             )
         return self._sampler.save(sample)
 
+    @property
+    def error(self) -> str | None:
+        """Why nothing is sampled now, or None."""
+        return None if self._sampler is None else self._sampler.error
+
     def describe(self) -> dict[str, Any]:
         """Return counters, lacks and advice for diagnostics; the advice is logged once."""
         values: dict[str, Any] = {f"clipped {name}": n for name, n in self._clipped.items()}

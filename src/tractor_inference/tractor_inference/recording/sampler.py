@@ -160,7 +160,14 @@ class Sampler:
     # The thread
 
     def _look(self) -> None:
-        """Read what is in the folder, once; later notice what others took away."""
+        """Read what is in the folder, once; later notice what others took away.
+
+        What a writer that was killed left behind is removed, now and again: when this one starts,
+        it may be too new to be told from what is still being written.
+        """
+        with contextlib.suppress(OSError):  # said when a sample cannot be written either
+            if removed := samples.remove_unfinished(self.folder):
+                log.info(f"removed {removed} unfinished samples from {self.folder}")
         if self._known:
             self._recount()
             return

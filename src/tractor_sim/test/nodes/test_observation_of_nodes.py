@@ -26,7 +26,7 @@ def headless(setup, model):
         simulation.step(*command, 1.0 / CONTROL_HZ)
         senses.tick()
         observation = senses.observe()
-        senses.executed(policy.step(observation).action)
+        senses.executed(policy.step(observation).velocity)
         seen[observation.stamp_ns] = observation.bev.copy(), observation.proprio
     return seen
 
@@ -54,6 +54,9 @@ def through_nodes(graph, setup, model):
     lidar = node.create_publisher(LaserScan, "scan", SENSOR_QOS)
     diagnostics = graph.collect(DiagnosticArray, "/diagnostics")
     commands = graph.collect(TwistStamped, "cmd_vel_raw")
+    # In place of the guard: the base is told all that the actor asks for.
+    base = node.create_publisher(TwistStamped, "cmd_vel", 10)
+    node.create_subscription(TwistStamped, "cmd_vel_raw", base.publish, 10)
     common = {"use_sim_time": True, "max_input_age_s": MAX_AGE_S}
     graph.start("tractor_inference.nodes.bev_builder_node", **common)
     graph.start(

@@ -46,6 +46,8 @@ class SuiteNode:
     robot: Robot
     parameters: Any
     problem_level = DiagnosticStatus.ERROR
+    # Whether it may move the rover; of nodes with a life cycle.
+    active = False
 
     def declare(self: Any, own: type, has_section: bool = True) -> Any:
         """Check and declare the parameters, see `parameters.declare`; return the node's own."""
@@ -61,7 +63,7 @@ class SuiteNode:
     def _on_set_parameters(self: Any, changes: list[Any]) -> SetParametersResult:
         """Accept or refuse a change as a whole; must not raise, or the node would die."""
         try:
-            updated = parameters.changed(self.parameters, changes)
+            updated = parameters.changed(self.parameters, changes, self.active)
             self.parameters = updated
             self.on_parameters(updated)
             for change in changes:
@@ -83,12 +85,18 @@ class SuiteNode:
         """Return (error message or None, {key: value}) for /diagnostics."""
         raise NotImplementedError
 
+    def concern(self) -> str | None:
+        """Return what does not stop the rover but must be seen to, a WARN in /diagnostics."""
+        return None
+
     def _publish_diagnostics(self: Any) -> None:
         problem, values = self.diagnose()
+        concern = self.concern()
+        level = DiagnosticStatus.WARN if concern else DiagnosticStatus.OK
         status = DiagnosticStatus(
-            level=self.problem_level if problem else DiagnosticStatus.OK,
+            level=self.problem_level if problem else level,
             name=self.get_fully_qualified_name().lstrip("/"),
-            message=printable_message(problem or "ok"),
+            message=printable_message(problem or concern or "ok"),
             hardware_id="",
             values=[
                 KeyValue(key=printable(key), value=printable_message(value))
@@ -172,7 +180,8 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
 
     def before_preparing(self) -> None:
         """Begin with inputs that were never received."""
-        self.inputs.open(self.parameters.max_input_age_s)
+        frozen_s = getattr(self.parameters, "frozen_input_s", 0.0)
+        self.inputs.open(self.parameters.max_input_age_s, frozen_s)
 
     def tear_down(self) -> None:
         """Destroy the interfaces and release the rest."""

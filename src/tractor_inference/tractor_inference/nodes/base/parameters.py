@@ -19,6 +19,7 @@ from tractor_core.robot import Robot
 T = TypeVar("T")
 
 READ_AT_START = "Read at start: set it there and start the node anew."
+NOT_WHILE_DRIVING = "Changes only while the node is not active."
 _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 _GROUPS = ((Contract, contract_module.PREFIX), (Robot, robot_module.PREFIX))
 
@@ -81,20 +82,33 @@ def declare(node: Node, own: type, has_section: bool = True) -> Declared:
     return Declared(*instances)
 
 
-def changed(own: T, changes: Sequence[Any]) -> T:
+def changed(own: T, changes: Sequence[Any], driving: bool) -> T:
     """Return a node's own parameters with what ROS asks to change; the others are as they were.
 
     Raises:
-        ParameterError: a value is mistyped or out of range.
+        ParameterError: a value is mistyped or out of range, or must not change while driving.
     """
-    values = {name: getattr(own, name) for name in parameters.fields_of(type(own))}
+    fields = parameters.fields_of(type(own))
+    values = {name: getattr(own, name) for name in fields}
+    fixed = [
+        c.name for c in changes if c.name in fields and not fields[c.name][0].metadata["driving"]
+    ]
+    if driving and fixed:
+        raise ParameterError(
+            f"{', '.join(fixed)}: expected a node that does not drive, found an active one; what "
+            "the rover stops for does not change on the way: deactivate the node first"
+        )
     values |= {change.name: change.value for change in changes if change.name in values}
     return parameters.from_values(type(own), values)
 
 
 def _descriptor(metadata: Mapping[str, Any], kind: Any) -> ParameterDescriptor:
     low, high = metadata["minimum"], metadata["maximum"]
-    text = metadata["doc"] if metadata["live"] else f"{metadata['doc']} {READ_AT_START}"
+    text = metadata["doc"]
+    if not metadata["live"]:
+        text += f" {READ_AT_START}"
+    elif not metadata["driving"]:
+        text += f" {NOT_WHILE_DRIVING}"
     descriptor = ParameterDescriptor(description=text, read_only=not metadata["live"])
     if metadata["choices"]:
         descriptor.additional_constraints = "one of " + ", ".join(metadata["choices"])

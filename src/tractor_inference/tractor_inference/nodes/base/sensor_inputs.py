@@ -14,7 +14,15 @@ from rclpy.time import Time
 from tractor_core import robot as robot_module
 from tractor_core.errors import ParameterError, SensorError
 from tractor_core.input_monitor import InputMonitor
-from tractor_core.messages import BASE_FRAME, scan_from_message, stamp_ns
+from tractor_core.kinematics import Velocity
+from tractor_core.messages import (
+    BASE_FRAME,
+    odometry_from_message,
+    scan_from_message,
+    stamp_ns,
+    twist_from_odometry,
+)
+from tractor_core.motion import OdometrySample
 from tractor_core.robot import Robot
 from tractor_core.sensors import Scan
 
@@ -28,7 +36,7 @@ class SensorInputs:
     """Turns messages into what the pure modules take, and knows which inputs are stale.
 
         inputs = SensorInputs(node, node.robot, required=("scan", "odom"))
-        inputs.open(max_age_s=0.3)
+        inputs.open(max_age_s=0.3, frozen_s=1.0)
         ...
         scan = inputs.receive("scan", inputs.to_scan, message, extrinsics="lidar_pose")
         if scan is not None: ...
@@ -59,14 +67,14 @@ class SensorInputs:
         self._frame_of: dict[str, str] = {}
         self._tf: TfExtrinsics | None = None
 
-    def open(self, max_age_s: float) -> None:
-        """Begin with inputs that were never received, stale at this age.
+    def open(self, max_age_s: float, frozen_s: float = 0.0) -> None:
+        """Begin with inputs that were never received; see InputMonitor.
 
         Raises:
             ParameterError: TF is asked for and tf2_ros cannot be imported.
         """
         self.monitors = {
-            name: InputMonitor(name, max_age_s, required)
+            name: InputMonitor(name, max_age_s, required, frozen_s)
             for name, required in self._required.items()
         }
         self._frame_of.clear()
@@ -95,7 +103,9 @@ class SensorInputs:
             if extrinsics and monitor.adopts(header.frame_id, now_s):
                 self._take_extrinsics(extrinsics, header.frame_id)
             value = convert(message)
-            if monitor.accept(header.frame_id, stamp_ns(header.stamp), clock_ns, now_s):
+            content = getattr(value, "content", None)
+            at_ns = stamp_ns(header.stamp)
+            if monitor.accept(header.frame_id, at_ns, clock_ns, now_s, content):
                 return value
         except SensorError as error:
             monitor.reject(error)
@@ -113,6 +123,14 @@ class SensorInputs:
     def to_scan(self, message: Any) -> Scan:
         """Convert a LaserScan, for `receive`; what it sees of the rover is not counted as seen."""
         return scan_from_message(message, self.robot)
+
+    def to_twist(self, message: Any) -> Velocity:
+        """Convert an Odometry to its twist, for `receive`."""
+        return twist_from_odometry(message, self.robot)
+
+    def to_odometry(self, message: Any) -> OdometrySample:
+        """Convert an Odometry, for `receive`."""
+        return odometry_from_message(message, self.robot)
 
     def problem(self, now_s: float) -> str | None:
         """Return every required input that is missing or stale, or None."""
