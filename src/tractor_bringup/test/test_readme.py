@@ -17,9 +17,10 @@ MAKES = {
     "ros2 launch": ["calibration_data"],
     "ros2 bag": [],
     "scp": [],
+    "ros2 run tractor_calibration convert": ["models/remote_trained.rknn"],
 }
 WRITTEN = ("--out", "--output", "--html", "-o")
-LEFT_TO_OTHERS = ("ros2 bag", "ros2 service", "scp", "source")
+LEFT_TO_OTHERS = ("ros2 bag", "ros2 service", "ros2 topic", "scp", "source")
 
 
 def commands(text):
@@ -45,7 +46,9 @@ def written_by(words):
         made += [path for target in words[1:] for path in MAKES.get(f"make {target}", [])]
     elif words[0] == "scp":
         made.append(words[-2].rpartition(":")[2])
-    return made + MAKES.get(words[0], []) + MAKES.get(" ".join(words[:2]), [])
+    for length in (1, 2, 4):
+        made += MAKES.get(" ".join(words[:length]), [])
+    return made
 
 
 def files_of(words):

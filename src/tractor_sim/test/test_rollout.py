@@ -16,7 +16,7 @@ from tractor_inference.model.backends.fake import FakeBackend
 from tractor_sim import rollout
 from tractor_sim.expert import Expert
 from tractor_sim.rollout import FIRST_UNSEEN_SEED, Task, run
-from tractor_sim.senses import Senses, Setup
+from tractor_sim.senses import CONTROL_HZ, Senses, Setup
 from tractor_sim.simulation import Simulation
 
 
@@ -125,9 +125,10 @@ def test_the_actor_sees_the_action_that_it_just_took(params_file):
             seen.append(proprio[0, 1:3].tolist())
             return super()._run(bev, proprio)
 
-    act = rollout._actor(Simulation(0, setup.robot), setup, 0, Recorder(setup.contract, script))
-    act()
-    act()
+    simulation = Simulation(0, setup.robot)
+    act = rollout._actor(simulation, setup, 0, Recorder(setup.contract, script))
+    for _ in range(2):
+        simulation.step(*act(), 1.0 / CONTROL_HZ)
     assert seen == [[0.0, 0.0], pytest.approx([0.3, -0.4])]
 
 
