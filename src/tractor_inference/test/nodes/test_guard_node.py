@@ -33,9 +33,12 @@ class Operator:
 
     def __init__(self, graph, sensors):
         from geometry_msgs.msg import Twist
+        from rclpy.qos import qos_profile_sensor_data
 
         self._sensors = sensors
-        self._publisher = graph.node.create_publisher(Twist, "cmd_vel_teleop", 1)
+        # As some teleops offer it; reliable ones are heard as well.
+        qos = qos_profile_sensor_data
+        self._publisher = graph.node.create_publisher(Twist, "cmd_vel_teleop", qos)
         self.command = Twist()
         self.command.linear.x = -0.05
         self.active = True

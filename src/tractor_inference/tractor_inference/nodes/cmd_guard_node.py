@@ -68,7 +68,7 @@ class CmdGuardNode(SuiteNode, Node):
         # A plain request: a publisher that offers no deadline must still be heard.
         newest = QoSProfile(depth=1)
         self.create_subscription(kind, "cmd_vel_raw", on_actor, newest)
-        self.create_subscription(kind, "cmd_vel_teleop", on_operator, newest)
+        self.create_subscription(kind, "cmd_vel_teleop", on_operator, SENSOR_QOS)
         self.create_subscription(Bool, "stop", self._on_stop, QoSProfile(depth=10))
         self.create_service(Trigger, "~/stop", self._on_stop_call)
         self.create_service(Trigger, "~/release", self._on_release_call)
