@@ -23,6 +23,17 @@ def room(points: NDArray[np.float64], robot: Robot) -> NDArray[np.float64]:
     return np.hypot(*np.moveaxis(np.maximum(outside, 0.0), -1, 0))
 
 
+def poses_along(
+    linear_m_s: float, angular_rad_s: float, times_s: NDArray[np.float64]
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Return where base_link is at these times from now on: x, y in m, yaw in rad, (t,) float64."""
+    yaw = angular_rad_s * times_s
+    if abs(angular_rad_s) > STRAIGHT_RAD_S:
+        radius_m = linear_m_s / angular_rad_s
+        return radius_m * np.sin(yaw), radius_m * (1.0 - np.cos(yaw)), yaw
+    return linear_m_s * times_s, np.zeros_like(times_s), yaw
+
+
 def room_along(
     points: NDArray[np.float64],
     robot: Robot,
@@ -41,12 +52,7 @@ def room_along(
     Returns:
         (t,) float64, the distance of the nearest point at each time, m; Inf where there is none.
     """
-    yaw = angular_rad_s * times_s
-    if abs(angular_rad_s) > STRAIGHT_RAD_S:
-        radius_m = linear_m_s / angular_rad_s
-        x, y = radius_m * np.sin(yaw), radius_m * (1.0 - np.cos(yaw))
-    else:
-        x, y = linear_m_s * times_s, np.zeros_like(times_s)
+    x, y, yaw = poses_along(linear_m_s, angular_rad_s, times_s)
     dx, dy = points[None, :, 0] - x[:, None], points[None, :, 1] - y[:, None]
     cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
     seen = np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=-1)

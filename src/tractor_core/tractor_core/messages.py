@@ -172,6 +172,12 @@ def bev_from_message(message: Any, contract: Contract) -> NDArray[np.float32]:
     return pixels.transpose(2, 0, 1)
 
 
+def velocity_from_command(message: Any) -> Velocity:
+    """Return the velocity of a geometry_msgs/Twist or TwistStamped, whatever its values."""
+    twist = getattr(message, "twist", message)
+    return Velocity(twist.linear.x, twist.angular.z)
+
+
 def twist_from_odometry(message: Any, robot: Robot) -> Velocity:
     """Return the twist of a nav_msgs/Odometry.
 

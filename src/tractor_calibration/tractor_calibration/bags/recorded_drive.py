@@ -19,7 +19,6 @@ from tractor_core import robot as robots
 from tractor_core.bev.parameters import BuilderParameters
 from tractor_core.contract import Contract
 from tractor_core.errors import ParameterError, SensorError
-from tractor_core.kinematics import Velocity
 from tractor_core.observation import Arrival, Observer
 from tractor_core.parameters import param
 from tractor_core.robot import Robot
@@ -170,8 +169,7 @@ class RecordedDrive:
 
     def _on_command(self, message: Any, now_s: float) -> None:
         """Note a command; it counts as long as the guard would have passed it on."""
-        twist = getattr(message, "twist", message)
-        self._observer.executed(Velocity(twist.linear.x, twist.angular.z))
+        self._observer.executed(messages.velocity_from_command(message))
         self._executed_until_s = now_s + self._settings.guard.command_timeout_s
 
     def _observe(self, message: Any, arrival: Arrival) -> Sample:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_core.clearance import room, time_to_contact
+from tractor_core.clearance import poses_along, room, time_to_contact
 from tractor_core.contract import CHANNELS, Contract
 from tractor_core.kinematics import STOP, Velocity
 from tractor_core.parameters import param
@@ -171,19 +171,13 @@ class Surroundings:
 
     def _unseen(self, velocity: Velocity, until_s: float) -> str | None:
         """Return where the scan has a hole in the way of this velocity, or None."""
-        share = np.arange(1, MOMENTS + 1)[:, None] / MOMENTS
-        yaw, way_m = velocity.angular * until_s * share, velocity.linear * until_s * share
-        cos, sin, chord_m = np.cos(yaw), np.sin(yaw), way_m * np.sinc(yaw / (2.0 * math.pi))
+        times_s = until_s * np.arange(1, MOMENTS + 1) / MOMENTS
+        x, y, yaw = (values[:, None] for values in poses_along(*velocity, times_s))
+        cos, sin = np.cos(yaw), np.sin(yaw)
         # The edge that leads; what a corner swings over as the rover turns is not looked for.
         leads = self._ends[:, 0] * np.sign(velocity.linear) >= self._robot.half_length_m
         ahead, left = self._ends[leads].T
-        points = np.stack(
-            [
-                cos * ahead - sin * left + chord_m * np.cos(yaw / 2.0),
-                sin * ahead + cos * left + chord_m * np.sin(yaw / 2.0),
-            ],
-            axis=-1,
-        )
+        points = np.stack([cos * ahead - sin * left + x, sin * ahead + cos * left + y], axis=-1)
         x, y = points[room(points, self._robot) > TOUCH_M].T - self._robot.lidar.position[:2, None]
         bearings = np.arctan2(y, x)
         holes = self._hole_rad(bearings)

@@ -94,12 +94,9 @@ class CmdGuardNode(SuiteNode, Node):
             self._guard.surroundings.take_scan(scan, self._inputs.monitors["scan"].measured_s)
 
     def _on_bev(self, message: Image) -> None:
-        bev = self._inputs.receive("bev", self._to_bev, message)
+        bev = self._inputs.receive("bev", self._inputs.to_bev, message)
         if bev is not None:
             self._guard.surroundings.take_grid(bev, self._inputs.monitors["bev"].measured_s)
-
-    def _to_bev(self, message: Image) -> Any:
-        return messages.bev_from_message(message, self.contract)
 
     def _on_odom(self, message: Odometry) -> None:
         twist = self._inputs.receive("odom", self._inputs.to_twist, message)
@@ -121,8 +118,7 @@ class CmdGuardNode(SuiteNode, Node):
         self._pass(message)
 
     def _received(self, message: Any, info: Any) -> tuple[Velocity, float, int | None]:
-        twist = message.twist if self._stamped else message
-        velocity = Velocity(twist.linear.x, twist.angular.z)
+        velocity = messages.velocity_from_command(message)
         return velocity, time.monotonic(), info["publication_sequence_number"]
 
     def _on_stop(self, message: Bool) -> None:

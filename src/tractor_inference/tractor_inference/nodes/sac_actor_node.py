@@ -143,23 +143,19 @@ class SacActorNode(ManagedNode):
 
     def _on_executed(self, message: Any) -> None:
         """Note what the base was told, whoever it came from."""
-        twist = message.twist if self.parameters.enable_stamped_cmd_vel else message
-        self._proprio.executed(Velocity(twist.linear.x, twist.angular.z))
+        self._proprio.executed(messages.velocity_from_command(message))
         self._executed_s = time.monotonic()
 
     def _on_bev(self, message: Image) -> None:
         if not self.active:
             return
-        bev = self.inputs.receive("bev", self._to_bev, message)
+        bev = self.inputs.receive("bev", self.inputs.to_bev, message)
         if bev is not None:
             self._act(bev, message.header.stamp)
 
     def _problem(self, now_s: float) -> str | None:
         """Return why the rover must stand still, or None."""
         return self._slot.problem or self.inputs.problem(now_s)
-
-    def _to_bev(self, message: Image) -> np.ndarray:
-        return messages.bev_from_message(message, self.contract)
 
     def take_grid(self, grid: np.ndarray, stamp: Any) -> None:
         """Drive by a grid of the builder in this process, (2, cells, cells) float32.

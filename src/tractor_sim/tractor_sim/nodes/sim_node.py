@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 
 from tractor_core.files import replace_file
+from tractor_core.messages import velocity_from_command
 from tractor_core.parameters import param
 from tractor_inference.nodes.base.commands import command_type
 from tractor_inference.nodes.base.node import SuiteNode
@@ -91,10 +92,9 @@ class SimNode(SuiteNode, Node):
         return self._driving.done() and self._driving.result() is None
 
     def _on_command(self, message: Any) -> None:
-        twist = message.twist if self.parameters.enable_stamped_cmd_vel else message
-        command = (twist.linear.x, twist.angular.z)
+        command = velocity_from_command(message)
         if not all(map(math.isfinite, command)):
-            self.warn("cmd_vel", f"cmd_vel: expected finite speeds, found {command}")
+            self.warn("cmd_vel", f"cmd_vel: expected finite speeds, found {tuple(command)}")
             return
         self._command, self._command_at_s = command, time.monotonic()
         self._commands += 1

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
@@ -17,6 +19,7 @@ from tractor_core.input_monitor import InputMonitor
 from tractor_core.kinematics import Velocity
 from tractor_core.messages import (
     BASE_FRAME,
+    bev_from_message,
     odometry_from_message,
     scan_from_message,
     stamp_ns,
@@ -123,6 +126,10 @@ class SensorInputs:
     def to_scan(self, message: Any) -> Scan:
         """Convert a LaserScan, for `receive`; what it sees of the rover is not counted as seen."""
         return scan_from_message(message, self.robot)
+
+    def to_bev(self, message: Any) -> NDArray[np.float32]:
+        """Convert a grid, for `receive`."""
+        return bev_from_message(message, self._node.contract)
 
     def to_twist(self, message: Any) -> Velocity:
         """Convert an Odometry to its twist, for `receive`."""
