@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tractor_inference import __main__ as inference
+
 # What a command leaves in the folder it is run in; options that name what is written are below.
 MAKES = {
     "make demo": ["demo_output"],
@@ -105,6 +107,9 @@ def options_of(module, verb):
 
 def module_of(words, repository):
     """Return (module, the words after it) of `ros2 run` and `python -m`, or None."""
+    # Its verbs are in tractor_bringup.
+    if words[2:3] == ["tractor_inference"] and words[3] in inference.VERBS:
+        return f"tractor_bringup.{words[3]}", words[4:]
     if words[:2] == ["ros2", "run"]:
         setup = (repository / "src" / words[2] / "setup.py").read_text(encoding="utf-8")
         return re.search(rf'"{words[3]}=([\w.]+):main"', setup)[1], words[4:]

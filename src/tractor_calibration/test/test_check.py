@@ -1,5 +1,6 @@
 """`check` as a user runs it: grades, reasons, hostile files, quarantine, the page."""
 
+import dataclasses
 import errno
 import fcntl
 import io
@@ -187,6 +188,13 @@ class TestGrade:
         nearest = between.min(axis=1)
         assert outliers[0]["file"] == found.files[int(nearest.argmax())].name
         assert outliers[0]["distance"] == pytest.approx(nearest.max(), abs=1e-3)
+        assert len(outliers) == min(quality.MOST_OUTLIERS, (nearest > quality.ALIKE).sum())
+
+    def test_none_stands_alone_among_samples_that_are_much_alike(self, tmp_path, contract, frames):
+        (one,) = frames(1)
+        nearly = [dataclasses.replace(one, proprio=one.proprio * f) for f in (1.0, 0.999, 0.998)]
+        found = survey.survey(write(tmp_path / "set", contract, nearly), contract)
+        assert not quality.describe(found)["outliers"]
 
 
 @settings(deadline=None)
@@ -241,15 +249,15 @@ def test_each_fault_is_found_and_the_others_are_still_judged(tmp_path, contract,
     assert not result["unusable"]
     assert "cannot be used, and are left out: 8" in reasons(result)
     assert contents(folder) == before
-    text = check.table(run(folder)[1])
+    text = check.table(run(folder)[1], contract.proprio_labels)
     assert "calib_nan.npz" in text and len(text) < 10_000
 
 
-def test_files_of_one_reason_are_named_up_to_ten(calibration_dir, run):
+def test_files_of_one_reason_are_named_up_to_ten(calibration_dir, contract, run):
     for number in range(12):
         (calibration_dir / f"calib_{number:02}.npz").mkdir()
     (calibration_dir / "calib_link.npz").symlink_to("nowhere")
-    text = check.table(run(calibration_dir)[1])
+    text = check.table(run(calibration_dir)[1], contract.proprio_labels)
     first = ", ".join(f"calib_{number:02}.npz" for number in range(10))
     assert f"  {first} and 2 more: expected a regular file, found a folder\n" in text
     assert "  calib_link.npz: expected a regular file, found a link\n" in text

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from folders import snapshot
 
-from tractor_calibration.conversion import attempts, dataset, driving
+from tractor_calibration.conversion import attempts, dataset, driving, outcome
 from tractor_calibration.conversion import stages as conversion
 from tractor_calibration.parameters import TARGETS, ConvertParameters, Request
 from tractor_core import outside, samples
@@ -401,7 +401,8 @@ def test_an_int8_model_that_disagrees_in_every_attempt(
     page = report_of(failed.value, tmp_path)
     assert "NOT PROMOTED" in page
     assert page.count("<td>fail</td>") == 5
-    assert "FAIL. On your drives: on 26 held-out samples the INT8 model differs" in page
+    assert "NOT PROMOTED: no INT8 model agrees with its ONNX on 26 held-out samples" in page
+    assert "On your drives: on 26 held-out samples the INT8 model differs" in page
     assert "Beyond them: on 200 reference observations the INT8 model differs" in page
     assert page.count('src="data:image/png;base64,') == page.count("<img ") == 7
     assert "<script" not in page and "http" not in page
@@ -852,7 +853,7 @@ def test_a_model_that_is_driven_says_how_it_drove(models, contract, calibration_
     monkeypatch.setattr(driving, "SECONDS", 1.0)
     result = conversion.convert(request(models, contract, calibration_dir, drive=2))
     assert len(result["drive"]["worlds"]) == 2
-    assert any(note.startswith("In 2 simulated worlds of 1 s") for note in result["notes"])
+    assert outcome.sentences(result)[-1].startswith("In 2 simulated worlds of 1 s")
     # What drove was a copy: the manifest is for the place of the version.
     _, record, _ = manifest.load(models / "remote_trained.rknn", contract)
     assert (models / "versions" / result["version"] / record.onnx.file).is_file()
@@ -886,7 +887,9 @@ def driven(monkeypatch, models, contract, calibration_dir):
 def test_a_model_that_drives_like_its_onnx_is_promoted(driven):
     result = driven(json.dumps(ANSWER))
     assert result["drive"] == ANSWER
-    assert any("the model drove 8.90 m and hit 0.20 things" in note for note in result["notes"])
+    text = outcome.text(result)
+    assert "the model drove 8.90 m and hit 0.20 things" in text
+    assert "how it drives" not in text and outcome.NOT_THE_NPU in text
 
 
 @pytest.mark.parametrize(

@@ -144,11 +144,11 @@ def _move(file: Path, reason: str, place: int) -> str:
     raise AssertionError("unreachable")
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the result as text for a terminal."""
+def table(result: dict[str, Any], labels: Sequence[str]) -> str:
+    """Return the result as text for a terminal; `labels` name the features."""
     from tractor_core.diversity import ENOUGH_IN_REGION
 
-    from .samples.quality import GOOD_SAMPLES
+    from .samples.quality import ALIKE, GOOD_SAMPLES
 
     distinct = result["distinct"]
     more = " or more" if distinct == GOOD_SAMPLES else ""
@@ -164,14 +164,14 @@ def table(result: dict[str, Any]) -> str:
         shown = ", ".join(sessions[:_MOST_SHOWN])
         hidden = len(sessions) - _MOST_SHOWN
         lines.append(f"sessions  {shown}" + (f", and {hidden} more" if hidden > 0 else ""))
-        lines += ["", f"{'feature':14}{'least':>9}{'mean':>9}{'largest':>9}{'std':>9}"]
+        lines += ["", f"{'feature':18}{'least':>9}{'mean':>9}{'largest':>9}{'std':>9}"]
         lines += [
-            f"{name:14}" + "".join(f"{f[key]:9.3f}" for key in ("min", "mean", "max", "std"))
-            for name, f in result["features"].items()
+            f"{label:18}" + "".join(f"{f[key]:9.3f}" for key in ("min", "mean", "max", "std"))
+            for label, f in zip(labels, result["features"].values())
         ]
-        lines += ["", f"{'channel':14}{'occupied':>9}{'all-zero grids':>16}"]
+        lines += ["", f"{'channel':18}{'occupied':>9}{'all-zero grids':>16}"]
         lines += [
-            f"{name:14}{c['mean_occupancy']:9.2%}{c['empty_samples']:16}"
+            f"{name:18}{c['mean_occupancy']:9.2%}{c['empty_samples']:16}"
             for name, c in result["channels"].items()
         ]
         lines += ["", f"{'region':38}{'samples':>9}"]
@@ -182,7 +182,7 @@ def table(result: dict[str, Any]) -> str:
                 for i, (region, count) in enumerate(counts.items())
             ]
         if result["outliers"]:
-            lines += ["", "stand alone (distance to the nearest other sample)"]
+            lines += ["", f"stand alone (nearest other sample farther than {ALIKE:g})"]
             lines += [
                 f"  {printable(gap['file'])}  {gap['distance']:.2f}  "
                 f"{', '.join(gap['regions'].values())}"
@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     answer(
         args.json,
         {"ok": code == 0, "exit_code": code, "params": str(file), **result},
-        lambda: table(result),
+        lambda: table(result, observed.proprio_labels),
     )
     for problem in problems:
         log.error("%s", problem)

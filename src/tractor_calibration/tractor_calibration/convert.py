@@ -24,11 +24,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tractor_core.cli import INTERRUPTED, USAGE, answer, begin, make_parser, params_file, printing
 from tractor_core.errors import ParameterError
-from tractor_core.text import printable_rows
 
 from .parameters import NODE, TARGETS, ConvertParameters, Request
 
@@ -88,58 +86,6 @@ def _parameters(args: argparse.Namespace) -> tuple[Path, ConvertParameters]:
     return file, parameters.from_values(ConvertParameters, values)
 
 
-def summary(result: dict[str, Any]) -> str:
-    """Return the result of a conversion as a few lines for a terminal."""
-    from .conversion import attempts
-    from .conversion.report import sentences
-
-    validation, counts = result["validation"], result["samples"]
-    builds = [name for name in ("fp16", "int8") if name in validation]
-    lines = [
-        f"{result['precision'].upper()} model for {result['target']}: {result['model']}",
-        f"verdict: {validation['verdict']} ({attempts.words(validation['rung'])})",
-        *sentences(result),
-        "",
-        f"{'':8}{'MB':>8}{'MAE':>10}{'p99':>10}{'max':>10}{'SQNR dB':>10}{'within 0.05':>13}",
-        f"{'ONNX':8}{result['onnx_bytes'] / 1e6:8.2f}",
-    ]
-    for name in builds:
-        found = validation[name]
-        lines.append(f"{name.upper():8}{found['bytes'] / 1e6:8.2f}{_errors(found)}")
-        if "beyond" in found:
-            lines.append(f"{'  beyond':16}{_errors(found['beyond'])}")
-    graded = f", graded {counts['grade']}" if counts["grade"] else ""
-    lines += ["", f"samples: {counts['found']} found, {counts['usable']} usable{graded}"]
-    lines += [f"  {finding}" for finding in counts["findings"]]
-    if used := counts["calibration"]:
-        reference = counts["calibration_reference"]
-        lines.append(
-            f"calibrated with {used} frames, chosen by coverage: {used - reference} of "
-            f"{counts['pool']} samples, {reference} reference observations"
-        )
-    if len(validation["attempts"]) > 1:
-        lines += ["tried:", *(f"  {attempts.line(attempt)}" for attempt in validation["attempts"])]
-    lines += [
-        *(f"note: {note}" for note in result["notes"]),
-        "seconds: " + ", ".join(f"{name} {s:.2f}" for name, s in result["seconds"].items()),
-        "written: "
-        + ", ".join(
-            result[key] for key in ("model", "manifest", "report", "rknn_dataset") if key in result
-        ),
-        f"{result['link']} -> {result['version']}",
-    ]
-    if result["kept"]:
-        lines.append("kept as versions: " + ", ".join(result["kept"]))
-    return printable_rows(lines)
-
-
-def _errors(found: dict[str, Any]) -> str:
-    return (
-        f"{found['mae']:10.5f}{found['p99']:10.5f}{found['max']:10.5f}{found['sqnr_db']:10.1f}"
-        f"{found['within_0_05']:13.1%}"
-    )
-
-
 @printing
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
@@ -150,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file, params = _parameters(args)
             from tractor_core import reference_observations
 
+            from .conversion import outcome
             from .conversion import stages as conversion
 
             request = Request(
@@ -168,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     answer(
         args.json,
         {"ok": True, "exit_code": 0, "params": str(file), **result},
-        lambda: summary(result),
+        lambda: outcome.text(result),
     )
     return 0
 

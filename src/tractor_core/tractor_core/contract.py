@@ -28,8 +28,9 @@ ACTION_SIZE = 2
 ACTION_TOLERANCE = 0.02
 ACTION_NAMES = {"tracks": ("left", "right"), "twist": ("linear", "angular")}
 # The order is part of the design: the code that fills the vector and the trained models share it.
-# With the action space tracks, prev_lin and prev_ang are the left and the right track.
-PROPRIO_NAMES = ("lidar_min", "prev_lin", "prev_ang", "cur_lin", "cur_ang", "gap_heading")
+# The last action: with the action space tracks these are the left and the right track.
+LAST_ACTION = ("prev_lin", "prev_ang")
+PROPRIO_NAMES = ("lidar_min", *LAST_ACTION, "cur_lin", "cur_ang", "gap_heading")
 CHANNELS = ("lidar", "depth")
 PREFIX = "observation."
 
@@ -79,6 +80,14 @@ class Contract:
     def proprio_size(self) -> int:
         """Number of proprioceptive features."""
         return len(self.proprio_names)
+
+    @property
+    def proprio_labels(self) -> tuple[str, ...]:
+        """The proprioceptive features as people read them: the last action says what it held."""
+        last = dict(zip(LAST_ACTION, ACTION_NAMES[self.action_space]))
+        return tuple(
+            f"{name} ({last[name]})" if name in last else name for name in self.proprio_names
+        )
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:

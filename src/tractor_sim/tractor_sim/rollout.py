@@ -1,7 +1,16 @@
 """Closed-loop runs in the simulator: how far does a policy drive, and what does it hit?
 
-`python -m tractor_sim rollout --model MODEL` measures an actor, `--expert` its teacher, and
-`--compare A B` two of them in the same worlds.
+`--model MODEL` measures an actor, `--expert` its teacher, and `--compare A B` two of them in the
+same worlds. A run of 60 s takes about half a minute of one core. Of one it prints for instance
+  39 of 40 runs of 60 s without a collision, 1 collisions, mean 9.01 m, least 5.87 m in world ...
+and of two a table with the means of both and the 95 % interval of their difference over the worlds:
+where 0 lies within it, chance may have made the difference.
+
+Exit codes:
+  0  measured
+  1  could not be measured, or the picture not be written
+  2  wrong usage
+  130  interrupted
 """
 
 from __future__ import annotations
@@ -192,11 +201,8 @@ def drive(tasks: Sequence[Task], processes: int) -> list[Run]:
 
 @commands.printing
 def main(argv: list[str] | None = None) -> int:
-    """Measure a policy in closed loop.
-
-    Exit status: 0 measured, 1 could not be, 2 wrong usage, 130 interrupted.
-    """
-    parser = argparse.ArgumentParser(prog="python -m tractor_sim rollout", description=__doc__)
+    """Measure a policy in closed loop and return the exit code."""
+    parser = commands.make_parser("rollout", __doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help="actor to measure")
     which.add_argument("--expert", action="store_true", help="measure the teacher")
@@ -205,13 +211,19 @@ def main(argv: list[str] | None = None) -> int:
         help=f"compare two in the same worlds: models, or {EXPERT!r}",
     )  # fmt: skip
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="with --compare: a picture")
-    parser.add_argument("--backend", default="auto", help="how to run the model")
-    parser.add_argument("--worlds", type=int, default=40, help="number of worlds")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of a run")
-    parser.add_argument("--first-seed", type=int, default=FIRST_UNSEEN_SEED, help="first world")
-    parser.add_argument("--processes", type=int, default=2, help="runs at the same time")
-    parser.add_argument("--params", help="shared parameter file")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument(
+        "--backend", default="auto",
+        help="how to run the model (default: auto, by its suffix and the machine)",
+    )  # fmt: skip
+    parser.add_argument("--worlds", type=int, default=40, help="how many (default: 40)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of a run (default: 60)")
+    parser.add_argument(
+        "--first-seed", type=int, default=FIRST_UNSEEN_SEED,
+        help="first world (default: 1000000; training draws none from there on)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--processes", type=int, default=2, help="runs at the same time (default: 2)"
+    )
     arguments = parser.parse_args(argv)
     if arguments.plot is not None:
         if not arguments.compare:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_calibration.conversion.report import sentences
+from tractor_calibration.conversion.outcome import sentences
 from tractor_calibration.pages import page, plots
 from tractor_core import samples
 from tractor_core.contract import ACTION_NAMES, Contract, normalize

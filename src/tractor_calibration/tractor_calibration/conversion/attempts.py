@@ -44,10 +44,6 @@ class GateError(ModelError):
     """A build does not agree with its ONNX."""
 
 
-class WarningsError(ModelError):
-    """The best build has warnings: it neither passes nor fails."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Validated:
     """A build, how it agrees with the ONNX on the drives and beyond them, and what follows."""

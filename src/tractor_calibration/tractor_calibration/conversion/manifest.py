@@ -86,6 +86,8 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
     if picked.quantised:
         validated["int8"] = picked.attempt.as_json()
     return {
+        "refused": "",
+        "advice": [],
         "model": str(output),
         "manifest": str(output.with_suffix(".json")),
         "report": str(output.with_name(f"{output.stem}.report.html")),

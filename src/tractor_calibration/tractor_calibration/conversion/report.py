@@ -15,7 +15,7 @@ from tractor_core.samples import Sample
 from ..pages import page, plots
 from ..samples import split as split_module
 from ..samples.split import Split
-from . import attempts, validation
+from . import attempts, outcome, validation
 from .attempts import Validated
 
 TEMPLATE = "tractor_calibration/conversion/report.html"
@@ -65,16 +65,25 @@ def render(
         TEMPLATE,
         title=f"Conversion of {result['onnx'].rsplit('/', 1)[-1]}",
         tone=found["verdict"],
-        verdict=f"{found['verdict'].upper()}. {' '.join(sentences(result))}",
-        reasons=found["reasons"],
-        notes=[*result["notes"], *counts["findings"]],
+        verdict=(
+            f"{outcome.NOT_PROMOTED}: {result['refused']}."
+            if result["refused"]
+            else f"{found['verdict'].upper()}."
+        ),
+        parts_of_verdict=[
+            ("Why", found["reasons"]),
+            ("Shown", outcome.sentences(result)),
+            ("Not shown", outcome.not_shown(result)),
+            ("Next", outcome.following(result)),
+            ("Notes", outcome.notes(result)),
+        ],
         facts=[
             ("Model", f"{result['model']} ({model}, {result['target']})"),
             ("Built by", f"rknn-toolkit2 {result['toolkit']}, {attempts.words(found['rung'])}"),
             ("ONNX", result["onnx"]),
             ("Samples found / usable", f"{counts['found']} / {counts['usable']}"),
             ("Grade of the samples", counts["grade"] or "-"),
-            ("Frames that calibrate", _calibrating(counts)),
+            ("Frames that calibrate", outcome.calibrating(result)),
             ("Reference observations", _reference(result)),
         ],
         quantised="int8" in found,
@@ -110,36 +119,6 @@ def render(
     )
 
 
-def sentences(result: Mapping[str, Any]) -> list[str]:
-    """Return what was measured on the rover's drives and beyond them, a sentence each."""
-    found, model = result["validation"], result["precision"].upper()
-    agreed = found[result["precision"]]
-
-    def sentence(where: str, frames: int, source: str, errors: Mapping[str, float]) -> str:
-        return (
-            f"{where}: on {frames} {source} the {model} model differs from the ONNX by "
-            f"{errors['mae']:.4f} on average and {errors['max']:.3f} at most."
-        )
-
-    if found["source"] not in split_module.OWN:
-        return [sentence("Without drives of yours", found["frames"], found["source"], agreed)]
-    lines = [sentence("On your drives", found["frames"], found["source"], agreed)]
-    if "beyond" not in agreed:
-        return [*lines, "Beyond them: not known."]
-    reference = split_module.REFERENCE
-    return [*lines, sentence("Beyond them", found["beyond_frames"], reference, agreed["beyond"])]
-
-
-def _calibrating(counts: Mapping[str, Any]) -> str:
-    reference = counts["calibration_reference"]
-    if not counts["calibration"]:
-        return "none: FP16"
-    return (
-        f"{counts['calibration']}: {counts['calibration'] - reference} of {counts['pool']} samples "
-        f"and {reference} reference observations"
-    )
-
-
 def _reference(result: Mapping[str, Any]) -> str:
     found = result["reference_observations"]
     return found["problem"] or f"{found['file']}, made by {found['made_by']}"
@@ -166,17 +145,19 @@ def _figures(result: Mapping[str, Any]) -> Iterator[list[str]]:
                 for action, part in zip(result["actions"], build["beyond"]["actions"]):
                     yield [f"- {action}", "", "", *_agreed(part)]
     if "int8" in found:
-        yield ["INT8 passes", "", "", *_limits(gates, "pass", "up to ", "from ")]
-        yield ["INT8 fails", "", "", *_limits(gates, "fail", "above ", "below ")]
+        yield ["an action passes", "", "", *_limits(gates, "pass", "up to ", "from ")]
+        yield ["an action fails", "", "", *_limits(gates, "fail", "above ", "below ")]
 
 
 def _agreed(build: Mapping[str, Any]) -> list[str]:
+    """Return the figures of a build, or of one of its actions; in brackets what is not judged."""
+    judged = "{}" if build["spread"] >= validation.LOW_SPREAD else "({})"
     return [
         *(f"{build[key]:.4f}" for key in ("mae", "p99", "max")),
-        f"{build['sqnr_db']:.1f}",
+        judged.format(f"{build['sqnr_db']:.1f}"),
         f"{build['within_0_05']:.1%}",
-        f"{build['r2']:.4f}",
-        f"{build['sign_agreement']:.1%}",
+        judged.format(f"{build['r2']:.4f}"),
+        judged.format(f"{build['sign_agreement']:.1%}"),
     ]
 
 
@@ -282,7 +263,7 @@ def _worst(
                 *(f"{name}: ONNX {onnx:+.3f}, model {own:+.3f}" for name, onnx, own in answers),
                 *(
                     f"{name} {value:.2f}"
-                    for name, value in zip(contract.proprio_names, frames[i].proprio)
+                    for name, value in zip(contract.proprio_labels, frames[i].proprio)
                 ),
             ],
         )

@@ -26,7 +26,7 @@ from ..samples import split
 from ..samples.split import Split
 from ..store import destination, promotion
 from ..store import folder as models_folder
-from . import attempts, dataset, driving, report, toolkit_child, validation
+from . import attempts, dataset, driving, outcome, report, toolkit_child, validation
 from . import manifest as record
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 # What went wrong says more than the stage in which it did.
 _STAGE_OF: dict[type[Exception], str] = {
     attempts.GateError: "gate",
-    attempts.WarningsError: "warning",
     driving.DriveError: "drive",
     toolkit_child.ToolkitDied: "died",
     toolkit_child.ToolkitTooSlow: "slow",
@@ -168,11 +167,9 @@ def _drive(
     try:
         result["drive"] = driving.drive(request.onnx, model, request.params_file, request.drive)
     except driving.DriveError as error:
-        raise _refused(error, built, picked, result) from error
-    result["notes"].append(driving.sentence(result["drive"]))
+        raise _refused(outcome.not_driven(str(error)), built, picked, result) from error
     if problem := driving.problem(result["drive"]):
-        text = f"the model agrees with its ONNX and does not drive like it: {problem}"
-        raise _refused(attempts.GateError(text), built, picked, result)
+        raise _refused(outcome.badly_driven(problem), built, picked, result)
 
 
 def _runner(work: Path, prefix: str, command: Sequence[str]) -> attempts.Run:
@@ -200,7 +197,7 @@ def _runner(work: Path, prefix: str, command: Sequence[str]) -> attempts.Run:
 
 def _pick(
     request: Request, splits: Sequence[Split], tried: attempts.Tried
-) -> tuple[record.Picked, ModelError | None]:
+) -> tuple[record.Picked, outcome.Refusal | None]:
     """Return the build that the conversion is about, and why it may not be promoted, or None."""
     fp16 = record.Picked(
         attempts.Attempt(attempts.FP16, 0, tried.fp16[0]), tried.fp16[0], splits[0], tried.fp16[0]
@@ -213,8 +210,6 @@ def _pick(
         attempt, validated, of_split, tried.fp16[attempt.split],
         (*of_split.warnings, *verdict.warnings),
     )  # fmt: skip
-    lines = [attempts.line(one.as_json()) for one in tried.attempts]
-    count, name = best.split.frames, attempts.words(attempt.name)
     if not verdict.failures and (request.accept_warnings or not best.warnings):
         return best, None
     if request.allow_fp16:
@@ -222,32 +217,7 @@ def _pick(
         if not verdict.failures:
             why = f"the INT8 model has warnings: {'; '.join(best.warnings)}"
         return dataclasses.replace(fp16, because=why), None
-    if verdict.failures:
-        return best, attempts.GateError(
-            "\n  - ".join(
-                [
-                    f"the INT8 model does not agree with its ONNX on {count}, whatever was tried; "
-                    f"the closest ({name}):",
-                    *verdict.failures,
-                    *lines,
-                    "collect more varied samples, about 100 or more, and convert again, or allow "
-                    "an FP16 model with --allow-fp16",
-                ]
-            )
-        )
-    return best, attempts.WarningsError(
-        "\n  - ".join(
-            [
-                f"the best INT8 model ({name}) neither passes nor fails on {count}:"
-                if verdict.warnings
-                else f"the INT8 model ({name}) agrees with its ONNX on {count}, with warnings:",
-                *best.warnings,
-                *lines,
-                "collect more varied samples and convert again, or look at the figures and convert "
-                "with --accept-warnings, or --allow-fp16",
-            ]
-        )
-    )
+    return best, outcome.refusal(validated, of_split.warnings, of_split.frames)
 
 
 def _page(built: record.Built, picked: record.Picked, result: dict[str, Any]) -> str:
@@ -255,34 +225,30 @@ def _page(built: record.Built, picked: record.Picked, result: dict[str, Any]) ->
 
 
 def _refused(
-    error: ModelError, built: record.Built, picked: record.Picked, result: dict[str, Any]
+    refusal: outcome.Refusal, built: record.Built, picked: record.Picked, result: dict[str, Any]
 ) -> StageError:
     """Return the error of a conversion that promotes nothing; its report is a temporary file."""
-    first, *rest = str(error).split("\n")
-    result["model"] = "none: not promoted"
-    result["notes"] = [f"NOT PROMOTED: {first.rstrip(':')}", *result["notes"]]
-    if isinstance(error, attempts.GateError):
+    found = result["validation"]
+    result |= {"refused": refusal.headline, "advice": [*refusal.advice], "model": "not promoted"}
+    result["validation"] = found | {"reasons": [*refusal.reasons]}
+    if refusal.stage == "gate":
         result["validation"]["verdict"] = validation.FAIL
-    kept = ("validation", "notes", "samples", "reference_observations", "drive")
-    details = {name: result[name] for name in kept if name in result}
-    samples = result["samples"]
-    if samples["grade"]:
-        rest.append(f"  - samples: {samples['usable']} usable, graded {samples['grade']}")
-        rest += [f"  - {finding}" for finding in samples["findings"]]
     name = Path(tempfile.gettempdir(), f"convert_{built.request.output.stem}.report.html")
+    written = True
     try:
         handle, text = tempfile.mkstemp(prefix=_prefix(built.request), suffix=".report.html")
         os.close(handle)
         name = Path(text)
         replace_file(name, _page(built, picked, result))
-        details["report"] = str(name)
-        where = f"figures and pictures: {name}"
+        result["report"] = str(name)
     except OSError as problem:  # the verdict stands without its page
-        where = f"figures and pictures were not written: {explain(problem, name)}"
-    message = "\n".join(
-        [first, *rest, *(f"  - {note}" for note in result["notes"][1:]), f"  - {where}"]
-    )
-    return StageError(_STAGE_OF[type(error)], message, details)
+        written = False
+        result["report"] = f"not written: {explain(problem, name)}"
+    kept = ("validation", "notes", "samples", "reference_observations", "drive", "advice")
+    details = {name: result[name] for name in kept if name in result}
+    if written:
+        details["report"] = result["report"]
+    return StageError(refusal.stage, outcome.text(result), details)
 
 
 def _prefix(request: Request) -> str:

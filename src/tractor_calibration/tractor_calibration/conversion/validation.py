@@ -29,11 +29,6 @@ LOW_SPREAD = WITHIN
 # Fewer held-out frames than this are stated with the verdict.
 ENOUGH_FRAMES = 200
 FULL_RANGE = 2.0
-INCONCLUSIVE = (
-    "{}: inconclusive, the ONNX's own action hardly moves on these frames (standard deviation "
-    f"{{:.3f}}, less than {LOW_SPREAD}): a constant would be within the limits as well; drive "
-    "where it must move, to know more"
-)
 # How reasons begin that are not about the rover's own drives.
 BEYOND = "beyond your drives"
 # Limits of the SQNR, so that an exact model and a silent reference stay plain JSON numbers.
@@ -161,15 +156,10 @@ def judge_both(
     """
     on_drives = judge(drives, names, params, quantised)
     if beyond is None:
-        still = _still(drives) if quantised else []
-        warnings = [INCONCLUSIVE.format(names[i], drives.actions[i].spread) for i in still]
+        warnings = _inconclusive(names, [drives]) if quantised else []
         return dataclasses.replace(on_drives, warnings=(*on_drives.warnings, *warnings), remarks=())
     verdict = judge(beyond, names, params, quantised)
-    everywhere = [i for i in _still(drives) if i in _still(beyond)] if quantised else []
-    warnings = [
-        INCONCLUSIVE.format(names[i], max(drives.actions[i].spread, beyond.actions[i].spread))
-        for i in everywhere
-    ]
+    warnings = _inconclusive(names, [drives, beyond]) if quantised else []
     signs = [
         f"{name}: expected no wrong sign, found {wrong} of {found.signed}"
         for name, found in zip(names, beyond.actions)
@@ -183,9 +173,17 @@ def judge_both(
     )
 
 
-def _still(metrics: Metrics) -> list[int]:
-    """Return the actions that hardly move."""
-    return [i for i, found in enumerate(metrics.actions) if found.spread < LOW_SPREAD]
+def _inconclusive(names: Sequence[str], sets: Sequence[Metrics]) -> list[str]:
+    """Return a sentence about the actions that hardly move on any of the sets of frames."""
+    spreads = {name: max(found.actions[i].spread for found in sets) for i, name in enumerate(names)}
+    still = {name: f"{spread:.3f}" for name, spread in spreads.items() if spread < LOW_SPREAD}
+    if not still:
+        return []
+    return [
+        f"{', '.join(still)}: inconclusive, the ONNX's own action hardly moves on these frames "
+        f"(standard deviation {', '.join(still.values())}, less than {LOW_SPREAD}): a constant "
+        "would be within the limits as well; drive where it must move, to know more"
+    ]
 
 
 def judge(
@@ -205,7 +203,6 @@ def judge(
         return Verdict(("expected finite actions, found NaN or Inf: check samples and ONNX",), ())
     failures: list[str] = []
     warnings: list[str] = []
-    remarks: list[str] = []
     if not metrics.in_range:
         failures.append("expected actions in -1..1, found values outside: is the output a tanh?")
     if not metrics.deterministic:
@@ -244,7 +241,6 @@ def judge(
             count,
         )
         if found.spread < LOW_SPREAD:
-            remarks.append(INCONCLUSIVE.format(name, found.spread))
             continue
         warnings += _below(name, "SQNR in dB", found.sqnr_db, params.pass_min_sqnr_db)
         warnings += _below(name, "R2", found.r2, params.pass_min_r2)
@@ -252,6 +248,7 @@ def judge(
             name, "share of equal signs", found.sign_agreement,
             params.pass_min_sign_agreement, found.signed,
         )  # fmt: skip
+    remarks = _inconclusive(names, [metrics]) if quantised else []
     return Verdict(tuple(failures), tuple(warnings), tuple(remarks))
 
 

@@ -65,7 +65,8 @@ def describe(found: Survey, others: Sequence[Contract] = ()) -> dict[str, Any]:
     contract = found.contract
     usable = len(found.files)
     chosen, nearest = spread(found.points, GOOD_SAMPLES, ALIKE)
-    outliers = np.argsort(-nearest, kind="stable")[: MOST_OUTLIERS if usable > 1 else 0]
+    farthest = np.argsort(-nearest, kind="stable")[: MOST_OUTLIERS if usable > 1 else 0]
+    outliers = [i for i in farthest.tolist() if nearest[i] > ALIKE]
     counts = _region_counts(found)
     result: dict[str, Any] = {
         "folder": str(found.folder),

@@ -79,12 +79,14 @@ def _of_the_usable(result: Mapping[str, Any], found: Survey) -> dict[str, Any]:
         ],
         "map": _map(found, result["outliers"]),
         "features": [
-            (name, *(f"{f[key]:.3f}" for key in ("min", "mean", "max", "std")))
-            for name, f in result["features"].items()
+            (label, *(f"{f[key]:.3f}" for key in ("min", "mean", "max", "std")))
+            for label, f in zip(found.contract.proprio_labels, result["features"].values())
         ],
         "histograms": [
-            _histogram(name, values)
-            for name, values in zip(found.contract.proprio_names, found.proprio.T)
+            _histogram(name, label, values)
+            for name, label, values in zip(
+                found.contract.proprio_names, found.contract.proprio_labels, found.proprio.T
+            )
         ],
         "channels": [
             (name, f"{c['mean_occupancy']:.2%}", c["empty_samples"])
@@ -115,8 +117,8 @@ def principal(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray
     return centred @ axes, values[:-3:-1] / (total if total > 0.0 else 1.0)
 
 
-def _histogram(name: str, values: NDArray[np.floating]) -> plots.Picture:
-    title = f"{name}, {_UNITS[name]}" if name in _UNITS else name
+def _histogram(name: str, label: str, values: NDArray[np.floating]) -> plots.Picture:
+    title = f"{label}, {_UNITS[name]}" if name in _UNITS else label
 
     def draw(axes: Any) -> None:
         plots.draw_histogram(axes, {"samples": values}, title, "samples", _BINS)
