@@ -77,6 +77,8 @@ class RosGraph:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
+        # Where nodes keep their logs, and a guard what holds the rover.
+        os.environ["ROS_HOME"] = str(folder / "ros")
         rclpy.init()
         self.params, self.folder = params, folder
         self.node = rclpy.create_node("test_harness")

@@ -617,7 +617,7 @@ def test_a_page_that_cannot_be_written_hides_no_verdict(
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
     wrong = answering("actions[:, 0] += 0.3 * (name != 'fp16')")
-    with pytest.raises(conversion.StageError, match="pictures were not written") as failed:
+    with pytest.raises(conversion.StageError, match="pictures: not written") as failed:
         conversion.convert(request(models, contract, calibration_dir), wrong)
     assert failed.value.stage == "gate"
     assert "report" not in failed.value.details

@@ -187,4 +187,37 @@ def test_a_lidar_covered_by_what_lies_on_the_rover_is_named():
 def test_a_lidar_that_sees_a_fifth_is_used(value):
     # Real scans lack up to a third: lidar_ccny has 5.7 % zeros, ydlidar's slots stay empty.
     scan_from_message(message(ranges=covered(0.8, value)), ROBOT)
-    scan_from_message(message(ranges=covered(0.8, value, free=math.inf)), ROBOT)
+    in_the_open = covered(0.8, value, free=math.inf)
+    in_the_open[-10:] = 3.0
+    scan_from_message(message(ranges=in_the_open), ROBOT)
+
+
+def test_a_scan_that_meets_nothing_at_all_may_be_a_covered_sensor():
+    nothing = message(ranges=np.full(360, math.inf, np.float32))
+    with pytest.raises(SensorError, match=r"to meet something.*robot\.lidar_least_measured to 0"):
+        scan_from_message(nothing, ROBOT)
+    farmer = dataclasses.replace(ROBOT, lidar_least_measured=0.0)
+    assert scan_from_message(nothing, farmer).endless.all()
+
+
+# What drivers send where nothing is within reach, by the name in robot.lidar_no_return.
+@pytest.mark.parametrize(
+    ("code", "value", "said"),
+    [("nan", math.nan, "NaN"), ("zero", 0.0, "0"), ("beyond", 65.535, "more than range_max")],
+)
+def test_another_convention_is_named_and_can_be_told(code, value, said):
+    # A public recording has 57 % NaN.
+    ranges = covered(0.95, value)
+    with pytest.raises(SensorError) as refused:
+        scan_from_message(message(ranges=ranges), ROBOT)
+    assert f"95% of its beams are {said}: if its driver sends that" in str(refused.value)
+    assert f"set robot.lidar_no_return to {code}" in str(refused.value)
+    told = dataclasses.replace(ROBOT, lidar_no_return=code)
+    scan = scan_from_message(message(ranges=ranges), told)
+    assert scan.endless.sum() == 342 and scan.known(told).all()
+    # The other codes still say nothing, and what is near is near.
+    for other in {math.nan, 0.0, 65.535} - {value}:
+        some = ranges.copy()
+        some[-1] = other
+        if not (math.isnan(value) and math.isnan(other)):
+            assert not scan_from_message(message(ranges=some), told).known(told)[-1]

@@ -52,11 +52,20 @@ def room_along(
     Returns:
         (t,) float64, the distance of the nearest point at each time, m; Inf where there is none.
     """
-    x, y, yaw = poses_along(linear_m_s, angular_rad_s, times_s)
-    dx, dy = points[None, :, 0] - x[:, None], points[None, :, 1] - y[:, None]
-    cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
-    seen = np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=-1)
+    seen = seen_from(points, *poses_along(linear_m_s, angular_rad_s, times_s))
     return room(seen, robot).min(axis=1, initial=np.inf)
+
+
+def seen_from(
+    points: NDArray[np.float64],
+    x_m: NDArray[np.float64],
+    y_m: NDArray[np.float64],
+    yaw_rad: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the points as they lie in base_link when that is at these poses, (t, n, 2) m."""
+    dx, dy = points[None, :, 0] - x_m[:, None], points[None, :, 1] - y_m[:, None]
+    cos, sin = np.cos(yaw_rad)[:, None], np.sin(yaw_rad)[:, None]
+    return np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=-1)
 
 
 def time_to_contact(

@@ -56,7 +56,8 @@ def scan_from_message(message: Any, robot: Robot | None = None) -> Scan:
     """Return a sensor_msgs/LaserScan as a Scan.
 
     Args:
-        robot: whose own body does not count as seen; None counts every measurement.
+        robot: whose own body does not count as seen, and whose driver may have another code for
+            "nothing within reach"; None counts every measurement.
 
     Raises:
         SensorError: fields that are not finite or contradict each other, more than a turn, ranges
@@ -94,6 +95,8 @@ def scan_from_message(message: Any, robot: Robot | None = None) -> Scan:
         message.range_max,
         message.time_increment,
     )
+    if robot is not None:
+        scan = scan.with_no_return(robot.lidar_no_return)
     ensure_usable(scan, robot)
     return scan
 

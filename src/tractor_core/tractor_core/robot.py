@@ -105,6 +105,15 @@ class Robot:
         "Take both sensor poses from TF instead, once, at the first message.", False
     )
 
+    lidar_no_return: str = param(
+        "What the LiDAR's driver sends where nothing is within reach: inf (REP-117), nan, zero, or "
+        "beyond: more than range_max. The other codes say nothing.",
+        "inf", choices=("inf", "nan", "zero", "beyond"),
+    )  # fmt: skip
+    lidar_least_measured: float = param(
+        "Share of the beams that must meet something: a covered sensor may say the same as an open "
+        "field; 0 for a rover in open fields.", 0.02, minimum=0.0, maximum=1.0,
+    )  # fmt: skip
     body_frames: tuple[str, ...] = param(
         "Names of the body in the odometry's child_frame_id, without a namespace before them "
         "(REP-105, REP-120).", ("base_link", "base_footprint"),
@@ -123,7 +132,8 @@ class Robot:
     def canonical(self) -> dict[str, Any]:
         """Return the body, limits and poses as plain JSON types, as they are stored."""
         found = parameters.canonical(self)
-        del found["use_tf"], found["body_frames"]
+        for name in ("use_tf", "body_frames", "lidar_no_return", "lidar_least_measured"):
+            del found[name]
         return found
 
     def covers(self, x_m: NDArray[np.float64], y_m: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -13,6 +13,8 @@ from .robot import Robot
 
 # A scan of which less is known than this comes from a covered or failing sensor.
 MIN_SEEN_BEAMS = 0.10
+# So many beams of a code that says nothing are told with a scan of which too little is known.
+MANY_BEAMS = 0.15
 # Drivers are off by up to two beams between what they say and what they send.
 LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE = 3.0, 0.01
 # A planar LiDAR on the ground does not see this far in half of its beams.
@@ -52,6 +54,42 @@ class Scan:
     range_min_m: float
     range_max_m: float
     time_increment_s: float = 0.0
+
+    def with_no_return(self, code: str) -> Scan:
+        """Return the scan as REP-117 has it, when its driver sends so where nothing came back.
+
+        Args:
+            code: see robot.lidar_no_return.
+        """
+        nothing = self._codes.get(code)
+        if nothing is None:
+            return self
+        return dataclasses.replace(
+            self, ranges_m=np.where(nothing, np.float32(np.inf), self.ranges_m)
+        )
+
+    @property
+    def _codes(self) -> dict[str, NDArray[np.bool_]]:
+        """Where the beams (n,) hold what some drivers send in place of +Inf."""
+        r = self.ranges_m
+        return {
+            "nan": np.isnan(r),
+            "zero": r == 0.0,
+            "beyond": (r > self.range_max_m) & (r < np.inf),
+        }
+
+    @property
+    def other_convention(self) -> str:
+        """Which parameter to look at when many beams hold a code that says nothing, or empty."""
+        shares = {code: float(found.mean()) for code, found in self._codes.items()}
+        code = max(shares, key=lambda name: shares[name])
+        if shares[code] < MANY_BEAMS:
+            return ""
+        meant = {"nan": "NaN", "zero": "0", "beyond": "more than range_max"}[code]
+        return (
+            f"{shares[code]:.0%} of its beams are {meant}: if its driver sends that where nothing "
+            f"is within reach, set robot.lidar_no_return to {code}"
+        )
 
     @property
     def angles_rad(self) -> NDArray[np.float64]:
@@ -254,17 +292,28 @@ def ensure_usable(scan: Scan, robot: Robot | None) -> None:
                 f"scan: expected ranges in metres (REP-103) up to range_max = {scan.range_max_m:g}",
                 f"{np.median(far):g} in the median of {far.size} of "
                 f"{len(scan.ranges_m)} beams; divide by 1000 in the driver if they are "
-                "millimetres, by 100 if they are centimetres",
+                "millimetres, by 100 if they are centimetres"
+                + (f"; or {scan.other_convention}" if np.ptp(far) == 0.0 else ""),
             )
     seen = scan.seen_fraction(robot)
-    if seen >= MIN_SEEN_BEAMS:
-        return
     beams = len(scan.ranges_m)
-    known = np.count_nonzero(scan.measured | scan.endless)
     close = np.count_nonzero(scan.too_close)
-    raise SensorError(
-        f"scan: expected at least {MIN_SEEN_BEAMS:.0%} of the beams to see beyond the rover",
-        f"{f'{seen:.1%}' if seen else 'none'} in {beams} beams ({beams - known - close} "
-        f"without a range in {scan.range_min_m:g}..{scan.range_max_m:g} m, {close} too close to "
-        f"measure, {known - round(seen * beams)} on the rover itself); is the sensor covered?",
-    )
+    known = np.count_nonzero(scan.measured | scan.endless)
+    if seen < MIN_SEEN_BEAMS:
+        raise SensorError(
+            f"scan: expected at least {MIN_SEEN_BEAMS:.0%} of the beams to see beyond the rover",
+            f"{f'{seen:.1%}' if seen else 'none'} in {beams} beams ({beams - known - close} "
+            f"without a range in {scan.range_min_m:g}..{scan.range_max_m:g} m, {close} too close "
+            f"to measure, {known - round(seen * beams)} on the rover itself); is the sensor "
+            f"covered?{scan.other_convention and f' {scan.other_convention}'}",
+        )
+    if robot is None:
+        return
+    met = np.count_nonzero(scan.known(robot) & ~scan.endless)
+    if met < robot.lidar_least_measured * beams:
+        raise SensorError(
+            f"scan: expected at least {robot.lidar_least_measured:.0%} of the beams to meet "
+            "something",
+            f"{met} of {beams}, and nothing within range_max = {scan.range_max_m:g} m in the "
+            "others; is the sensor covered? In an open field set robot.lidar_least_measured to 0",
+        )

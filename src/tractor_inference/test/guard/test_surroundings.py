@@ -68,14 +68,30 @@ commands = st.lists(
 )
 
 
+# m/s, rad/s, and a base that stops both in about the same time, driving later, or turning later.
+bases = st.sampled_from(
+    [
+        (0.18, 1.0, OWN),
+        (0.8, 1.0, OWN),
+        (0.6, 2.0, dataclasses.replace(OWN, angular_deceleration=10.0)),
+        (0.6, 2.0, dataclasses.replace(OWN, linear_deceleration=4.0, angular_deceleration=2.0)),
+    ]
+)
+
+
 @settings(deadline=None, max_examples=30)
-@given(posts_around, commands, st.integers(0, 4), st.sampled_from([0.18, 0.8]))
-def test_whatever_is_commanded_nothing_that_is_seen_is_touched(around, wanted, lag_ticks, fastest):
+@given(posts_around, commands, st.integers(0, 4), bases)
+def test_whatever_is_commanded_nothing_that_is_seen_is_touched(around, wanted, lag_ticks, base):
+    fastest, turning, own = base
     posts = np.array([[d * math.cos(a), d * math.sin(a), r] for a, d, r in around])
-    surroundings = Surroundings(OWN, ROBOT, CONTRACT)
+    surroundings = Surroundings(own, ROBOT, CONTRACT)
     x = y = yaw = linear = angular = 0.0
     on_the_way = [STOP] * lag_ticks
-    ticks = [Velocity(fastest * (a + b) / 2, (b - a) / 2) for a, b, n in wanted for _ in range(n)]
+    ticks = [
+        Velocity(fastest * (a + b) / 2, turning * (b - a) / 2)
+        for a, b, n in wanted
+        for _ in range(n)
+    ]
     for tick, command in enumerate(ticks[:900]):
         now_s = tick * PERIOD_S
         if tick % SCAN_TICKS == 0:
@@ -84,9 +100,9 @@ def test_whatever_is_commanded_nothing_that_is_seen_is_touched(around, wanted, l
         told = on_the_way.pop(0)
         for _ in range(4):
             dt_s = PERIOD_S / 4
-            most = OWN.linear_deceleration * dt_s
+            most = own.linear_deceleration * dt_s
             linear += min(max(told.linear - linear, -most), most)
-            most = OWN.angular_deceleration * dt_s
+            most = own.angular_deceleration * dt_s
             angular += min(max(told.angular - angular, -most), most)
             yaw += angular * dt_s
             x, y = x + linear * math.cos(yaw) * dt_s, y + linear * math.sin(yaw) * dt_s
@@ -157,6 +173,28 @@ def test_a_lidar_that_does_not_look_back_does_not_let_it_drive_back():
     assert surroundings.limit(FULL, 0.0) == (FULL, None)
     velocity, reason = surroundings.limit(Velocity(-0.18, 0.0), 0.0)
     assert velocity == STOP and "unknown: the scan has a hole of 90 deg" in reason
+
+
+def test_it_does_not_turn_on_the_spot_into_a_hole_before_it():
+    velocity, reason = seen_by(hole(-60, 60)).limit(Velocity(0.0, 1.0), 0.0)
+    assert velocity == STOP and reason.startswith("unknown: the scan has a hole of 12")
+
+
+def test_a_hole_of_a_code_that_some_drivers_send_names_the_parameter():
+    reason = seen_by(hole(-30, 30, np.nan)).limit(FULL, 0.0)[1]
+    assert "17% of its beams are NaN" in reason and "set robot.lidar_no_return to nan" in reason
+
+
+def test_a_post_beside_the_way_on_which_it_brakes_is_seen():
+    """It turns hard and stops driving late: the post is past the arc, where it then goes on."""
+    own = dataclasses.replace(OWN, angular_deceleration=10.0)
+    surroundings = Surroundings(own, ROBOT, CONTRACT)
+    angle = math.radians(24)
+    posts = np.array([[0.7 * math.cos(angle), 0.7 * math.sin(angle), 0.02]])
+    surroundings.take_scan(scan_of(ray_cast(posts, 0.0, 0.0, 0.0)), 0.0)
+    fast = Velocity(0.6, 2.0)
+    assert surroundings._contact_s(surroundings._scan.points, fast) == math.inf
+    assert surroundings.limit(fast, 0.0)[0] != fast
 
 
 def test_a_lidar_at_the_side_sees_the_way_from_there():

@@ -121,6 +121,32 @@ class Blind:
         self._publisher.publish(self._command)
 
 
+@pytest.mark.parametrize("who", ["a stop", "the operator"])
+def test_a_guard_that_was_killed_has_not_forgotten_who_holds_the_rover(ros_graph, sensors, who):
+    _, commands = start_all(ros_graph)
+    guard = ros_graph.processes[-1]
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    if who == "a stop":
+        called(ros_graph, STOP)
+        kept = "stopped by a call of ~/stop"
+    else:
+        operator = Operator(ros_graph, sensors)
+        ros_graph.until(lambda: {c.linear.x for c in commands[-5:]} == {-0.05}, every=operator)
+        kept = "the operator had the rover"
+    (note,) = ros_graph.until(lambda: [*(ros_graph.folder / "ros").glob("*_held_*.txt")])
+    ros_graph.until(lambda: kept in note.read_text(), every=sensors)
+    guard.process.kill()
+    guard.process.wait()
+    ros_graph.processes.remove(guard)
+    again = ros_graph.start(GUARD)
+    assert_stops(ros_graph, commands, sensors, 20.0)
+    assert f"as the one before it ended while it was held: {kept}" in again.output()
+    assert kept in called(ros_graph, RELEASE)
+    commands.clear()
+    ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
+    ros_graph.until(lambda: not note.exists(), every=sensors)
+
+
 def test_a_wall_stops_the_way_into_it_whoever_commands_that(ros_graph, sensors):
     from geometry_msgs.msg import Twist
 

@@ -129,6 +129,11 @@ class Guard:
         return (self._operator if self._operated else self._actor).name
 
     @property
+    def held(self) -> str:
+        """What keeps the rover from the actor until `release`, empty when nothing does."""
+        return self._stopped or ("the operator had the rover" if self._operated else "")
+
+    @property
     def senders(self) -> dict[str, Senders]:
         """Who sends commands, by topic."""
         return {
@@ -161,9 +166,8 @@ class Guard:
         if self._stopped is not None:
             held, self._stopped = self._stopped, None
             return held
-        held = "the operator had the rover" if self._operated else "nothing"
-        self._operated = False
-        return held
+        held, self._operated = self.held, False
+        return held or "nothing"
 
     def look_at_base(self, now_s: float) -> None:
         """Note in `fault` how the base does not follow; one that is stuck for long is stopped."""

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_core.clearance import poses_along, room, time_to_contact
+from tractor_core.clearance import poses_along, room, seen_from, time_to_contact
 from tractor_core.contract import CHANNELS, Contract
 from tractor_core.kinematics import STOP, Velocity
 from tractor_core.parameters import param
@@ -20,6 +20,8 @@ NOISE_M = 0.02
 # The edge that leads is looked at every so far, at so many moments until it stands.
 EDGE_STEP_M, MOMENTS = 0.05, 8
 TOUCH_M = 1e-6
+# Where it brakes off its arc: so many steps, and the shares of a command that are tried.
+BRAKING_STEPS, BRAKING_SHARES = 32, (1.0, 0.5, 0.25, 0.125)
 # Slower is a stop, and nothing to divide by.
 LEAST_M_S = 1e-6
 
@@ -75,14 +77,15 @@ class Surroundings:
         velocity, reason = surroundings.limit(velocity, now_s)
 
     The rover goes on for the age of what was measured, for `reaction_s` and until the next
-    decision, then brakes along the same arc, which holds where it stops driving and turning in
-    about the same time. The velocity is scaled down, never turned, until it stands about
+    decision, then brakes, along the same arc or, where it stops turning much sooner or later than
+    driving, beside it. The velocity is scaled down, never turned, until it stands about
     `obstacle_margin_m` before the first contact. Where the scan says nothing, it does not drive.
     """
 
     def __init__(self, parameters: StoppingParameters, robot: Robot, contract: Contract) -> None:
         self._parameters, self._contract = parameters, contract
         self._scan: _Seen | None = None
+        self._newest: Scan | None = None
         self._grid: _Seen | None = None
         self.set_extrinsics(robot)
 
@@ -104,6 +107,7 @@ class Surroundings:
         x, y, _ = scan.points(self._robot)
         beyond = ~self._robot.covers(x, y)
         self._scan = _Seen(np.stack([x[beyond], y[beyond]], axis=1), measured_s)
+        self._newest = scan
         angles = scan.angles_rad[scan.known(self._robot)]
         directions = self._robot.lidar.rotation[:2, :2] @ [np.cos(angles), np.sin(angles)]
         self._bearings = np.sort(np.arctan2(directions[1], directions[0]))
@@ -149,7 +153,12 @@ class Surroundings:
         scale = _scale(left_s, reaction_s, braking_s)
         if scale == 0.0:
             return STOP, "obstacle in the way of this command"
-        limited = Velocity(velocity.linear * scale, velocity.angular * scale)
+        for share in BRAKING_SHARES:
+            limited = Velocity(velocity.linear * scale * share, velocity.angular * scale * share)
+            if self._brakes_clear(points, limited, reaction_s):
+                break
+        else:
+            return STOP, "obstacle beside the way on which this command would brake"
         unseen = None if into_unseen else self._unseen(limited, reaction_s + scale * braking_s)
         return (limited, None) if unseen is None else (STOP, unseen)
 
@@ -169,13 +178,45 @@ class Surroundings:
             contact_s[recedes] = time_to_contact(points[recedes], self._robot, *velocity)
         return float(contact_s.min())
 
+    def _brakes_clear(
+        self, points: NDArray[np.float64], velocity: Velocity, reaction_s: float
+    ) -> bool:
+        """Return whether the rover stops clear of the points where it leaves its arc as it brakes.
+
+        It leaves it where it stops turning much sooner than driving, or later: then its way is
+        followed step by step.
+        """
+        own = self._parameters
+        linear_s = abs(velocity.linear) / own.linear_deceleration
+        angular_s = abs(velocity.angular) / own.angular_deceleration
+        apart_s = abs(linear_s - angular_s)
+        leaves_m = 0.5 * abs(velocity.linear) * apart_s
+        if linear_s > angular_s:
+            braking_m = 0.5 * abs(velocity.linear) * linear_s
+            leaves_m = 0.5 * abs(velocity.angular) * apart_s * (braking_m + self._corner_m)
+        if leaves_m <= NOISE_M or not min(linear_s, angular_s):
+            return True
+        step_s = max(linear_s, angular_s) / BRAKING_STEPS
+        middle_s = step_s * (np.arange(BRAKING_STEPS) + 0.5)
+        linear = velocity.linear * np.maximum(0.0, 1.0 - middle_s / linear_s)
+        angular = velocity.angular * np.maximum(0.0, 1.0 - middle_s / angular_s)
+        x, y, yaw = poses_along(*velocity, np.array([reaction_s]))
+        turned = yaw + np.cumsum(angular) * step_s
+        heading = turned - 0.5 * angular * step_s
+        x = x + np.cumsum(linear * np.cos(heading)) * step_s
+        y = y + np.cumsum(linear * np.sin(heading)) * step_s
+        # What counts as touched now is judged where its contact is.
+        beyond = points[room(points, self._wider) > 0.0]
+        return bool((room(seen_from(beyond, x, y, turned), self._wider) > 0.0).all())
+
     def _unseen(self, velocity: Velocity, until_s: float) -> str | None:
         """Return where the scan has a hole in the way of this velocity, or None."""
         times_s = until_s * np.arange(1, MOMENTS + 1) / MOMENTS
         x, y, yaw = (values[:, None] for values in poses_along(*velocity, times_s))
         cos, sin = np.cos(yaw), np.sin(yaw)
-        # The edge that leads; what a corner swings over as the rover turns is not looked for.
-        leads = self._ends[:, 0] * np.sign(velocity.linear) >= self._robot.half_length_m
+        # The edge that leads; on the spot the front one, as many LiDARs do not look back.
+        side = -1.0 if velocity.linear < 0.0 else 1.0
+        leads = self._ends[:, 0] * side >= self._robot.half_length_m
         ahead, left = self._ends[leads].T
         points = np.stack([cos * ahead - sin * left + x, sin * ahead + cos * left + y], axis=-1)
         x, y = points[room(points, self._robot) > TOUCH_M].T - self._robot.lidar.position[:2, None]
@@ -184,9 +225,11 @@ class Surroundings:
         wide = holes * np.hypot(x, y) > self._parameters.max_unseen_width_m
         if not wide.any():
             return None
+        hint = self._newest.other_convention if self._newest else ""
         return (
             f"unknown: the scan has a hole of {math.degrees(holes[wide].max()):.0f} deg where this "
             f"command leads, around {math.degrees(bearings[wide][0]):.0f} deg"
+            + (f"; {hint}" if hint else "")
         )
 
     def _hole_rad(self, bearings: NDArray[np.float64]) -> NDArray[np.float64]:

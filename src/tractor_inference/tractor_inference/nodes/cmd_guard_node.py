@@ -23,6 +23,7 @@ from tractor_core import messages
 from tractor_core.kinematics import STOP, Velocity
 
 from ..guard.guard import ACTOR, Guard, GuardParameters
+from ..guard.held import HeldNote, default_file
 from ..guard.senders import UNKNOWN, Listed, Senders
 from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, command_message, command_type
 from .base.lifecycle import STEADY
@@ -56,6 +57,9 @@ class CmdGuardNode(SuiteNode, Node):
         )  # fmt: skip
         self._inputs.open(own.max_input_age_s, own.frozen_input_s)
         self._guard = Guard(own, self.robot, self.contract, self._inputs.problem)
+        self._note = HeldNote(default_file(self.get_fully_qualified_name()), self.get_logger())
+        if before := self._note.read():
+            self._guard.stop(f"the guard, as the one before it ended while it was held: {before}")
         # Unknown, so that the first look is said, whichever it is.
         self._stopped: bool | None = None
         self._passed, self._sent_s = STOP, -math.inf
@@ -155,6 +159,7 @@ class CmdGuardNode(SuiteNode, Node):
 
     def _send(self, velocity: Velocity, stamp: Any) -> None:
         self._passed, self._sent_s = velocity, time.monotonic()
+        self._note.keep(self._guard.held)
         self._publisher.publish(command_message(velocity, self._stamped, stamp))
         stopped = self._guard.reason is not None
         if stopped == self._stopped:
@@ -225,10 +230,11 @@ class CmdGuardNode(SuiteNode, Node):
         return f"low obstacles do not stop it: {grid}" if keeps_clear and grid else None
 
     def close(self) -> None:
-        """Publish a last zero."""
+        """Publish a last zero; who ends it in order means it, and may start it anew."""
         self._inputs.close()
         self._send(STOP, self.get_clock().now().to_msg())
         self._publisher.wait_for_all_acked(DELIVERY_LIMIT)
+        self._note.forget()
 
 
 def _endpoint(end: Any) -> tuple[str, bytes]:
