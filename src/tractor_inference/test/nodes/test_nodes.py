@@ -830,3 +830,35 @@ def test_a_node_says_which_parameter_files_it_was_given(ros_graph, params_file):
     said = f"[cmd_guard]: parameters: {params_file}, the arguments of launch\n"
     ros_graph.until(lambda: said in guard.output())
     os.close(memory)
+
+
+@pytest.mark.parametrize("thread", ["sampler", "watchdog", "model watch"])
+def test_a_thread_that_dies_is_an_error_and_is_started_anew(
+    ros_graph, sensors, thread, monkeypatch
+):
+    monkeypatch.setenv("FAULT", thread)
+    actor, commands = start_all(
+        ros_graph, "dying_actor_node", sample_probability=1.0, sample_keep=1000, watch_model=True
+    )
+    folder = ros_graph.folder / "samples"
+    ros_graph.until(lambda: samples.list_files(folder) and moving(commands), every=sensors)
+    diagnostics = diagnostics_of(ros_graph)
+    (ros_graph.folder / "broken").touch()
+    named = (
+        f"thread {thread} died and is started anew: RuntimeError: a fault that nobody thought of"
+    )
+    ros_graph.until(lambda: named in actor.output(), every=sensors)
+    ros_graph.until(lambda: last_message(diagnostics, "sac_actor") == named, 2.0, every=sensors)
+    levels = [s.level for m in diagnostics for s in m.status if s.name == "sac_actor"]
+    assert levels[-1] == b"\x02"
+    if thread == "watchdog":
+        # Unwatched it does not drive.
+        assert_stops(ros_graph, commands, sensors)
+    (ros_graph.folder / "broken").unlink()
+    before = len(samples.list_files(folder))
+    commands.clear()
+    ros_graph.until(
+        lambda: len(samples.list_files(folder)) > before + 3 and len(moving(commands)) > 10,
+        every=sensors,
+    )
+    assert "Traceback" in actor.output() and actor.output().count(named) == 1

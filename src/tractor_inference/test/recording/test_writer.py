@@ -1,6 +1,8 @@
 """The thread that writes: in order, never in the way, and ended in time."""
 
 import threading
+from concurrent.futures import Future
+from pathlib import Path
 
 from tractor_inference.recording.writer import QUEUED, Writer
 
@@ -38,4 +40,17 @@ def test_it_looks_again_when_the_period_has_passed():
     looked = threading.Semaphore(0)
     one = writer(lambda item, future: None, looked.release, period_s=0.01)
     assert all(looked.acquire(timeout=10.0) for _ in range(3))
+    assert one.close(10.0)
+
+
+def test_a_handler_that_raises_answers_who_waits_and_the_thread_goes_on():
+    def handle(item, future):
+        if item == "bad":
+            raise RuntimeError("a fault that nobody thought of")
+        future.set_result(Path(item))
+
+    one, futures = writer(handle), {"bad": Future(), "good": Future()}
+    assert all(one.put(item, future) for item, future in futures.items())
+    assert "nobody thought of" in str(futures["bad"].exception(10.0))
+    assert futures["good"].result(10.0) == Path("good")
     assert one.close(10.0)

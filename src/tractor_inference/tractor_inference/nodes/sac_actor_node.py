@@ -23,7 +23,7 @@ from sensor_msgs.msg import Image, LaserScan
 from std_srvs.srv import Trigger
 
 from tractor_core import messages
-from tractor_core.background import in_background
+from tractor_core.background import Worker, in_background
 from tractor_core.kinematics import STOP, Velocity
 from tractor_core.observation import Observation, Proprioception
 
@@ -64,7 +64,7 @@ class SacActorNode(ManagedNode):
         log, folder = self.get_logger(), rover_folder(own.calibration_dir, self.get_namespace())
         self._say = partial(log_as, self)
         self._slot = ModelSlot(self.contract, self.robot, own, HungNote(folder, log), log)
-        self._unwatched = threading.Event()
+        self._looking = Worker("model watch", self._watch_model)
         self._recorder = Recorder(self.contract)
         self._latency = Timings("latency", LATENCIES_KEPT, digits=2)
         self._proprio = Proprioception(self.contract, self.robot)
@@ -96,13 +96,11 @@ class SacActorNode(ManagedNode):
         if not self._direct:
             self.subscribe(Image, "bev", self._on_bev)
         if own.watch_model:
-            self._unwatched = threading.Event()
-            arguments = (self._unwatched,)
-            threading.Thread(target=self._watch_model, args=arguments, daemon=True).start()
+            self._looking.start()
 
     def release(self) -> None:
         """Close the model and write queued samples."""
-        self._unwatched.set()
+        self._looking.stop()
         self._recorder.close()
         self._slot.empty()
 
@@ -230,9 +228,9 @@ class SacActorNode(ManagedNode):
     def _reload(self) -> Future[str]:
         return self._slot.reload()
 
-    def _watch_model(self, unwatched: threading.Event) -> None:
+    def _watch_model(self, ending: threading.Event) -> None:
         """Look for a new model until the node is cleaned up."""
-        while not unwatched.wait(WATCH_PERIOD_S):
+        while not ending.wait(WATCH_PERIOD_S):
             self._slot.look()
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:

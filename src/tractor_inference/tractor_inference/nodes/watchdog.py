@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
+from tractor_core.background import Worker
 from tractor_core.errors import ModelError
 
 from ..actor_parameters import ActorParameters
@@ -44,20 +45,17 @@ class Watchdog:
         self._own = own
         self._inputs_problem, self._stop, self._hung, self._say = inputs_problem, stop, hung, say
         self._asked_s: float | None = None
-        self._thread: threading.Thread | None = None
-        self._ending = threading.Event()
+        self._worker = Worker("watchdog", self._watch)
+        self._looked_s = 0.0
 
     def start(self) -> None:
         """Begin to watch."""
-        self._ending.clear()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
+        self._looked_s = time.monotonic()
+        self._worker.start()
 
     def end(self) -> None:
         """Watch no longer; harmless when it did not begin."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._worker.stop()
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
@@ -69,7 +67,13 @@ class Watchdog:
             self._asked_s = None
 
     def problem(self, now_s: float) -> str | None:
-        """Return why the rover must stand still now, or None."""
+        """Return why the rover must stand still now, or None; unwatched it does not drive."""
+        unwatched_s = now_s - self._looked_s
+        if unwatched_s > self._own.max_input_age_s + self._own.watchdog_period_s:
+            return f"the watchdog has not looked for {unwatched_s:.2f} s"
+        return self._problem(now_s)
+
+    def _problem(self, now_s: float) -> str | None:
         waited_s = self._waited_s(now_s)
         if waited_s > self._own.max_input_age_s:
             return f"inference has not answered for {waited_s:.2f} s"
@@ -79,23 +83,24 @@ class Watchdog:
         asked_s = self._asked_s
         return 0.0 if asked_s is None else now_s - asked_s
 
-    def _watch(self) -> None:
+    def _watch(self, ending: threading.Event) -> None:
         standstill = Standstill(time.monotonic())
-        while not self._ending.wait(self._own.watchdog_period_s):
-            now_s = time.monotonic()
-            problem = self.problem(now_s)
-            said = standstill.step(problem, now_s)
-            if problem is None:
-                continue
-            self._stop(problem)
-            if said is not None:
-                self._say(*said)
-            if self._waited_s(now_s) > self._own.inference_exit_s:
-                self._say(
-                    logging.CRITICAL, f"{problem}; ending so that a supervisor starts it anew"
-                )
-                self._hung()
-                os._exit(EXIT_HUNG)
+        while not ending.wait(self._own.watchdog_period_s):
+            self._look(standstill, time.monotonic())
+            self._looked_s = time.monotonic()
+
+    def _look(self, standstill: Standstill, now_s: float) -> None:
+        problem = self._problem(now_s)
+        said = standstill.step(problem, now_s)
+        if problem is None:
+            return
+        self._stop(problem)
+        if said is not None:
+            self._say(*said)
+        if self._waited_s(now_s) > self._own.inference_exit_s:
+            self._say(logging.CRITICAL, f"{problem}; ending so that a supervisor starts it anew")
+            self._hung()
+            os._exit(EXIT_HUNG)
 
 
 def wait_for_model(

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from tractor_core.background import Worker
+
 T = TypeVar("T")
 
 QUEUED = 8
@@ -22,7 +24,7 @@ class Writer(Generic[T]):
     Args:
         name: of the thread.
         handle: called in the thread for each item, with the future of who waits for the path, or
-            None; must not raise.
+            None. Where it raises, the future has the error and the thread is started anew.
         idle: called in the thread at the beginning, and again when `period_s` has passed.
         period_s: s.
     """
@@ -37,11 +39,11 @@ class Writer(Generic[T]):
         self._handle, self._idle, self._period_s = handle, idle, period_s
         self._queue: queue.Queue[tuple[T, Future[Path] | None] | None] = queue.Queue(QUEUED)
         self.ending = False
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._worker = Worker(name, self._work)
 
     def start(self) -> None:
         """Begin; what was handed over before is handled."""
-        self._thread.start()
+        self._worker.start()
 
     def put(self, item: T, future: Future[Path] | None = None) -> bool:
         """Hand an item over; False when the queue is full. Never blocks."""
@@ -56,14 +58,13 @@ class Writer(Generic[T]):
         self.ending = True
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
-        self._thread.join(limit_s)
-        return not self._thread.is_alive()
+        return self._worker.stop(limit_s)
 
     def join(self) -> None:
         """Wait until all that was handed over is handled."""
         self._queue.join()
 
-    def _work(self) -> None:
+    def _work(self, _: threading.Event) -> None:
         self._idle()
         idle_s = time.monotonic()
         while not (self.ending and self._queue.empty()):
@@ -75,5 +76,9 @@ class Writer(Generic[T]):
                 try:
                     if item is not None:
                         self._handle(*item)
+                except BaseException as error:  # the worker says it; who waits must not for ever
+                    if item is not None and item[1] is not None and not item[1].done():
+                        item[1].set_exception(error)
+                    raise
                 finally:
                     self._queue.task_done()

@@ -15,6 +15,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 import tractor_core
 import tractor_inference
+from tractor_core import background
 from tractor_core.contract import Contract
 from tractor_core.robot import Robot
 from tractor_core.text import printable, printable_message
@@ -91,6 +92,8 @@ class SuiteNode:
 
     def _publish_diagnostics(self: Any) -> None:
         problem, values = self.diagnose()
+        if dead := "; ".join(background.troubles()):
+            problem, values = problem or dead, values | {"threads": dead}
         concern = self.concern()
         level = DiagnosticStatus.WARN if concern else DiagnosticStatus.OK
         status = DiagnosticStatus(
