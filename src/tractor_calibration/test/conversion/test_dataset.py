@@ -34,6 +34,13 @@ def test_files_of_the_user_in_rknn_dataset_are_not_replaced(tmp_path, contract, 
     assert {path.name for path in tmp_path.iterdir()} == {"rknn_dataset"}
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path, contract, frame_maker):
+    (tmp_path / ".rknn_dataset-killed" / "new").mkdir(parents=True)
+    (tmp_path / ".rknn_dataset-killed" / "new" / "bev_0.npy").write_bytes(b"half")
+    dataset.publish([frame_maker(np.random.default_rng(0))], contract, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"rknn_dataset"}
+
+
 def test_a_failed_write_leaves_the_old_dataset(tmp_path, contract, frame_maker, monkeypatch):
     frames = [frame_maker(np.random.default_rng(i)) for i in range(2)]
     folder = dataset.publish(frames, contract, tmp_path)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,8 @@ def publish(chosen: Sequence[Sample], contract: Contract, folder: Path) -> Path:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         require_replaceable(folder)
+        for leftover in folder.glob(f".{FOLDER}-*"):  # of a process that was killed
+            shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(prefix=f".{FOLDER}-", dir=folder) as temporary:
             new, old = Path(temporary, "new"), Path(temporary, "old")
             rknn_toolkit.write_dataset(chosen, contract, new)

@@ -8,13 +8,14 @@ import datetime
 import itertools
 import logging
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tractor_core.errors import ModelError, TractorError
+from tractor_core.errors import TractorError
 from tractor_core.files import replace_file
 from tractor_core.system_error import explain, is_about_writing
 from tractor_inference.model.onnx import model as onnx_model
@@ -173,24 +174,14 @@ def _drive(
 
 
 def _runner(work: Path, prefix: str, command: Sequence[str]) -> attempts.Run:
-    """Return what runs a job in a folder of its own; its log survives a failure, outside of it."""
+    """Return what runs a job in a folder of its own; the log of a failure lies outside of it."""
     folders = (work / f"build_{number}" for number in itertools.count())
 
     def run(job: toolkit_child.Job, limits: toolkit_child.Limits) -> toolkit_child.Outcome:
         folder = next(folders)
         folder.mkdir()
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".log")
-        os.close(handle)
-        output = Path(name)
-        try:
-            outcome = toolkit_child.run(job, folder, output, limits, command)
-        except ModelError:
-            raise
-        except BaseException:
-            output.unlink()
-            raise
-        output.unlink()
-        return outcome
+        log_file = Path(tempfile.gettempdir(), f"{prefix}{secrets.token_hex(8)}.log")
+        return toolkit_child.run(job, folder, log_file, limits, command)
 
     return run
 

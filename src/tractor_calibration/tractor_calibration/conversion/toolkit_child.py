@@ -131,8 +131,9 @@ def run(
 
     Args:
         job: what to build.
-        folder: an empty working folder; the built models stay in it.
-        log: gets all that the child and the toolkit print.
+        folder: an empty working folder; the built models stay in it. All that the child and the
+            toolkit write lies there, so that whoever removes it removes what a kill leaves.
+        log: a file that is not there yet; gets what they printed when they fail.
         limits: the child is killed beyond them.
         command: starts the child; the folder and this process's pid are appended.
 
@@ -141,22 +142,29 @@ def run(
         ModelError: the toolkit refused a step or left files out; names the log.
     """
     _write_job(job, folder)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            [*command, str(folder), str(os.getpid())],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            env=environment, start_new_session=True,
-        )  # fmt: skip
-        try:
-            code = _wait(child, limits, log)
-        finally:
-            if child.returncode is None:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+    printed, temporary = folder / "printed", folder / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(temporary),
+    }  # fmt: skip
     try:
+        with printed.open("wb") as output:
+            child = subprocess.Popen(
+                [*command, str(folder), str(os.getpid())],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env=environment, start_new_session=True,
+            )  # fmt: skip
+            try:
+                code = _wait(child, limits, log)
+            finally:
+                if child.returncode is None:
+                    os.killpg(child.pid, signal.SIGKILL)
+                    child.wait()
         return _read_outcome(job, folder, code, log)
     except ModelError as error:
+        # Where its disk is full, what fits is there.
+        with contextlib.suppress(OSError), printed.open("rb") as source, log.open("xb") as kept:
+            shutil.copyfileobj(source, kept)
         # The toolkit says anything where a disk is full, and its process may have died of it.
         for place in (folder, Path(tempfile.gettempdir())):
             free = shutil.disk_usage(place).free
