@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick fuzz bench verdicts lint build clean
+.PHONY: help setup demo test test-quick fuzz kills soak bench verdicts lint build clean
 MAKEFLAGS += --no-print-directory
 
 # Where apt ROS 2 Jazzy is, that one is used: its setup.bash puts rclpy on PYTHONPATH, and the venv
@@ -89,6 +89,13 @@ test-quick: $(ready) ## Run the tests that start no ROS process, toolkit or emul
 fuzz: $(ready) ## Fuzz every parser for MINUTES=5 in all; cases that fail are kept in fuzz_output/
 	@export PYTHONPATH=src/tractor_inference/test:src/tractor_bringup/test$${PYTHONPATH:+:$$PYTHONPATH}
 	$(run)python -m fuzz $(if $(REPLAY),--replay $(REPLAY),--minutes $(MINUTES))
+
+kills: $(ready) ## Kill -9 200 samplers and 50 conversions and count what stays; a quarter of an hour
+	@$(run)python bench/kills.py
+
+soak: MINUTES := 10
+soak: $(ready) ## Run the nodes under load for MINUTES=10, on a quiet machine; writes bench_output/
+	@$(run)python bench/soak.py --minutes $(MINUTES)
 
 bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes bench_output/
 	@$(run)python bench/bev.py

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -29,7 +30,7 @@ from tractor_bringup.process import Process, stop_all
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MODEL = ROOT / "models" / "sac_actor_reference.onnx"
-DEPTH_HZ, SCAN_EVERY, ODOM_EVERY = 100, 10, 2
+DEPTH_HZ, SCAN_HZ, ODOM_HZ = 100, 10, 50
 WORLD_SEED, FRAMES = 3, 50
 START_LIMIT_S = 60.0
 # The first seconds start caches and fill the sample folder's memory.
@@ -38,14 +39,13 @@ SETTLE_S = 2.0
 
 def source() -> None:
     """Publish what a simulated rover sees while it turns on the spot, until SIGINT."""
-    import rclpy
-    from nav_msgs.msg import Odometry
-    from rclpy.signals import SignalHandlerOptions
+    publish(simulated_frames(), DEPTH_HZ, SCAN_HZ)
 
+
+def simulated_frames() -> list[tuple[Any, Any]]:
+    """Return scans and depth images of a rover that turns on the spot."""
     from tractor_core import robot as robot_module
     from tractor_core.paths import default_params_file
-    from tractor_inference.nodes.base.sensor_inputs import SENSOR_QOS
-    from tractor_sim.nodes.sensors import SensorPublisher
     from tractor_sim.simulation import Simulation
 
     simulation = Simulation(WORLD_SEED, robot_module.load(default_params_file()))
@@ -53,6 +53,18 @@ def source() -> None:
     for _ in range(FRAMES):
         simulation.step(0.0, 0.3, 1 / DEPTH_HZ)
         frames.append((simulation.scan(), simulation.depth()))
+    return frames
+
+
+def publish(frames: list[tuple[Any, Any]], depth_hz: float, scan_hz: float) -> list[int]:
+    """Publish frames again and again, odometry between, until SIGINT; return the depths' stamps."""
+    import rclpy
+    from nav_msgs.msg import Odometry
+    from rclpy.signals import SignalHandlerOptions
+
+    from tractor_inference.nodes.base.sensor_inputs import SENSOR_QOS
+    from tractor_sim.nodes.sensors import SensorPublisher
+
     running = True
 
     def end(*_: object) -> None:
@@ -64,21 +76,28 @@ def source() -> None:
     node = rclpy.create_node("source")
     sensors = SensorPublisher(node)
     odometry = node.create_publisher(Odometry, "odom", SENSOR_QOS)
-    tick, next_s = 0, time.monotonic()
+    stamps: list[int] = []
+    next_s = odom_s = time.monotonic()
     while running:
-        scan, depth = frames[tick % FRAMES]
-        if tick % ODOM_EVERY == 0:
+        if next_s < odom_s:
+            tick = len(stamps)
+            scan, depth = frames[tick % len(frames)]
+            due = math.floor(tick * scan_hz / depth_hz) != math.floor(
+                (tick - 1) * scan_hz / depth_hz
+            )
+            stamp = node.get_clock().now().to_msg()
+            sensors.publish(scan if due else None, depth, stamp)
+            stamps.append(stamp.sec * 10**9 + stamp.nanosec)
+            next_s += 1 / depth_hz
+        else:
             message = Odometry()
             message.header.stamp = node.get_clock().now().to_msg()
             message.header.frame_id, message.child_frame_id = "odom", "base_link"
             message.pose.pose.orientation.w = 1.0
             odometry.publish(message)
-        stamp = node.get_clock().now().to_msg()
-        sensors.publish(scan if tick % SCAN_EVERY == 0 else None, depth, stamp)
-        tick += 1
-        next_s += 1 / DEPTH_HZ
-        time.sleep(max(0.0, next_s - time.monotonic()))
-    print(json.dumps({"sent": tick}))
+            odom_s += 1 / ODOM_HZ
+        time.sleep(max(0.0, min(next_s, odom_s) - time.monotonic()))
+    return stamps
 
 
 def numpy_builder() -> None:
