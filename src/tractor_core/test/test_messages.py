@@ -120,6 +120,10 @@ def test_odometry_must_be_finite():
     for bad in ({"linear": math.nan}, {"angular": math.inf}, {"linear": 100.0}, {"angular": -4.0}):
         with pytest.raises(SensorError, match="expected a twist of at most"):
             messages.twist_from_odometry(odometry(**bad), ROBOT)
+    # The twist of an estimator whose pose is lost is not to be trusted either.
+    for bad in ({"x": math.nan}, {"norm": math.nan}):
+        with pytest.raises(SensorError, match="expected a finite pose"):
+            messages.twist_from_odometry(odometry(**bad), ROBOT)
 
 
 @pytest.mark.parametrize("frame", ["", "base_link", "rover1/base_link", "base_footprint"])
@@ -184,8 +188,8 @@ def test_odometry_gives_pose_and_twist():
     ("changes", "text"),
     [
         ({"norm": 0.0}, "quaternion of length 1, found 0"),
-        ({"norm": math.nan}, "quaternion of length 1, found nan"),
-        ({"x": math.inf}, "finite position, found inf"),
+        ({"norm": math.nan}, "finite pose, found x 1, y 2, quaternion 0, 0, nan, nan"),
+        ({"x": math.inf}, "finite pose, found x inf"),
         ({"linear": math.nan}, "expected a twist"),
     ],
 )

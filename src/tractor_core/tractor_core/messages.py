@@ -185,8 +185,9 @@ def twist_from_odometry(message: Any, robot: Robot) -> Velocity:
     """Return the twist of a nav_msgs/Odometry.
 
     Raises:
-        SensorError: a value that is not finite or that this robot does not reach, or a twist in
-            another frame than the body's.
+        SensorError: a value that is not finite or that this robot does not reach, a pose that is
+            not finite, for what estimated it has diverged, or a twist in another frame than the
+            body's.
     """
     frame = message.child_frame_id
     if frame and frame.rpartition("/")[2] not in robot.body_frames:
@@ -194,6 +195,13 @@ def twist_from_odometry(message: Any, robot: Robot) -> Velocity:
             f"odom: expected child_frame_id {' or '.join(robot.body_frames)}",
             f"{frame!r}; the twist must be that of the body: where this is its name, add it to "
             "robot.body_frames",
+        )
+    position, q = message.pose.pose.position, message.pose.pose.orientation
+    if not all(map(math.isfinite, (position.x, position.y, q.x, q.y, q.z, q.w))):
+        raise SensorError(
+            "odom: expected a finite pose",
+            f"x {position.x:g}, y {position.y:g}, quaternion {q.x:g}, {q.y:g}, {q.z:g}, {q.w:g}; "
+            "what estimates it has diverged: restart it",
         )
     found = Velocity(message.twist.twist.linear.x, message.twist.twist.angular.z)
     limits = Velocity(robot.max_linear_speed, robot.max_angular_speed)
@@ -213,15 +221,13 @@ def odometry_from_message(message: Any, robot: Robot) -> OdometrySample:
     """Return a nav_msgs/Odometry as a planar pose and twist.
 
     Raises:
-        SensorError: as `twist_from_odometry`, or a pose that is not finite or no rotation.
+        SensorError: as `twist_from_odometry`, or a pose that is no rotation.
     """
     linear, angular = twist_from_odometry(message, robot)
     position, q = message.pose.pose.position, message.pose.pose.orientation
     norm = math.sqrt(q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w)
-    if not abs(norm - 1.0) <= QUATERNION_TOLERANCE:  # also refuses NaN
+    if abs(norm - 1.0) > QUATERNION_TOLERANCE:
         raise SensorError("odom: expected a quaternion of length 1", f"{norm:g}")
-    if not (math.isfinite(position.x) and math.isfinite(position.y)):
-        raise SensorError("odom: expected a finite position", f"{position.x}, {position.y}")
     yaw = math.atan2(2.0 * (q.w * q.z + q.x * q.y), 1.0 - 2.0 * (q.y * q.y + q.z * q.z))
     stamp = stamp_ns(message.header.stamp)
     return OdometrySample(stamp, position.x, position.y, yaw, linear, angular)
