@@ -211,10 +211,10 @@ class SacActorNode(ManagedNode):
 
     def _stop(self, reason: str) -> None:
         with self._publish_lock:
-            if self._stop_reason is None:
-                self.get_logger().warning(f"stopped: {reason}")
-            self._stop_reason = reason
+            drove, self._stop_reason = self._stop_reason is None, reason
             self._publish(STOP, self.get_clock().now().to_msg())
+            if drove:
+                self.get_logger().warning(f"stopped: {reason}")
 
     def _publish(self, velocity: Velocity, stamp: Any) -> None:
         stamped = self.parameters.enable_stamped_cmd_vel

@@ -36,6 +36,18 @@ def test_lines_of_code_keep_their_own_level(capfd):
     assert [(out + err).count(text) for text in ("one", "two", "three")] == [2, 2, 2]
 
 
+def test_what_rclpy_refuses_to_log_is_printed_and_ends_nothing(capfd):
+    from rclpy.logging import LoggingSeverity
+
+    log = PrintableLogger("refused")
+    said = [
+        log.log("why it stops", level) for level in (LoggingSeverity.INFO, LoggingSeverity.WARN)
+    ]
+    out, err = capfd.readouterr()
+    assert said == [True, False]
+    assert (out + err).count("[refused]: why it stops") == 2 and "not logged: " in err
+
+
 def test_an_argument_that_ros_cannot_take_is_refused_by_name(tmp_path, params_file):
     file = os.fsencode(tmp_path) + b"/sac_\xe9.yaml"
     with open(file, "wb") as copy:

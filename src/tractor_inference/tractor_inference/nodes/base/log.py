@@ -6,7 +6,9 @@ warning, would end the node.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import Any
 
 from rclpy.impl import rcutils_logger
@@ -20,8 +22,14 @@ if _HERE not in rcutils_logger._internal_callers:
 
 
 class PrintableLogger(rcutils_logger.RcutilsLogger):
-    """rclpy's logger, whose messages are made printable."""
+    """rclpy's logger, whose messages are made printable, and which never raises."""
 
     def log(self, message: object, severity: int, **kwargs: Any) -> bool:
-        """Log as rclpy does."""
-        return super().log(printable_message(message), severity, **kwargs)
+        """Log as rclpy does; what it refuses is printed: no line may end what stops the rover."""
+        text = printable_message(message)
+        try:
+            return super().log(text, severity, **kwargs)
+        except Exception as error:
+            with contextlib.suppress(OSError, ValueError):
+                print(f"[{self.name}]: {text} (not logged: {error})", file=sys.stderr, flush=True)
+            return False
