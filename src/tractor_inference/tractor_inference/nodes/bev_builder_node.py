@@ -91,7 +91,7 @@ class BevBuilderNode(ManagedNode):
         try:
             self._fusion.take_camera_info(message)
         except SensorError as error:
-            self.warn("camera_info", str(error))
+            self.warn("camera_info", str(error), error.expected)
 
     def _on_odom(self, message: Odometry) -> None:
         sample = self.inputs.receive("odom", self.inputs.to_odometry, message)

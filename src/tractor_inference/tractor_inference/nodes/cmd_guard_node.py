@@ -30,6 +30,7 @@ from .base.lifecycle import STEADY
 from .base.node import SuiteNode
 from .base.run import run
 from .base.sensor_inputs import SENSOR_QOS, SensorInputs
+from .base.supervisor import Supervisor
 from .base.usage import usage
 
 RELIABLE = ReliabilityPolicy.RELIABLE
@@ -50,6 +51,7 @@ class CmdGuardNode(SuiteNode, Node):
     def __init__(self) -> None:
         super().__init__("cmd_guard", automatically_declare_parameters_from_overrides=True)
         own = self.declare(GuardParameters)
+        self.supervisor = Supervisor()
         self._stamped = own.enable_stamped_cmd_vel
         self._inputs = SensorInputs(
             self, self.robot, required=("scan",), optional=("bev", "odom"),

@@ -114,7 +114,9 @@ class AnsweringLifecycle(LifecycleNodeMixin, Node):
             return
         delay_s, self._retry_delay_s = self._retry_delay_s, 2.0 * self._retry_delay_s
         self._retry_delay_s = min(self._retry_delay_s, MAX_RETRY_DELAY_S)
-        self.get_logger().error(f"trying again in {delay_s:g} s")
+        # The reason is said once, and that it goes on while the delays grow; then only a change is.
+        if delay_s < MAX_RETRY_DELAY_S:
+            self.get_logger().error(f"trying again in {delay_s:g} s")
         self._retry = self.create_timer(
             delay_s, self._try_start, callback_group=self.service_group, clock=STEADY
         )
@@ -190,14 +192,15 @@ class AnsweringLifecycle(LifecycleNodeMixin, Node):
     async def _configure(self, before: LifecycleState) -> TransitionCallbackReturn:
         # Whoever configures, the retry must not configure a second time.
         self._cancel_retry()
-        self.failure = BEING_CONFIGURED
+        said, self.failure = self.failure, BEING_CONFIGURED
         try:
             self.before_preparing()
             prepared = await answer_of(in_background(self.prepare), self.executor)
             self.set_up(prepared)
         except Exception as error:  # vendors' libraries raise anything
             reason = f"cannot be configured: {error}"
-            self.get_logger().error(reason)
+            if reason != said:
+                self.get_logger().error(reason)
             try:
                 self.tear_down()
             except Exception as second:

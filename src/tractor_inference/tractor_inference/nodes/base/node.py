@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,12 +22,13 @@ from tractor_core.text import printable, printable_message
 from . import parameters, python_log
 from .lifecycle import BEING_CONFIGURED, STEADY, AnsweringLifecycle
 from .log import PrintableLogger
+from .repeated import Repeated
 from .sensor_inputs import SENSOR_QOS, SensorInputs
+from .supervisor import Supervisor
 
 # Deep enough that a flood of calls is answered "busy" rather than lost.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_PERIOD_S = 1.0
-WARNING_PERIOD_S = 2.0
 
 
 class SuiteNode:
@@ -49,12 +49,14 @@ class SuiteNode:
     problem_level = DiagnosticStatus.ERROR
     # Whether it may move the rover; of nodes with a life cycle.
     active = False
+    # Hears once a second that the node works; of the node without which nothing drives.
+    supervisor: Supervisor | None = None
 
     def declare(self: Any, own: type, has_section: bool = True) -> Any:
         """Check and declare the parameters, see `parameters.declare`; return the node's own."""
         declared = parameters.declare(self, own, has_section)
         self.contract, self.robot, self.parameters = declared
-        self._warned_s: dict[str, float] = {}
+        self._repeated: dict[str, Repeated] = {}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = Node.create_publisher(self, DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=STEADY)
@@ -109,12 +111,18 @@ class SuiteNode:
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+        if self.supervisor is not None:
+            self.supervisor.alive(status.message)
 
-    def warn(self: Any, key: str, text: str) -> None:
-        """Log a warning at most every two seconds per key."""
-        now_s = time.monotonic()
-        if now_s - self._warned_s.get(key, -math.inf) >= WARNING_PERIOD_S:
-            self._warned_s[key] = now_s
+    def warn(self: Any, key: str, text: str, kind: str = "") -> None:
+        """Log a warning; while it goes on, ever more seldom.
+
+        Args:
+            key: what is warned of, an input for instance.
+            text: the warning.
+            kind: which fault it is; another one of the same key is said again soon.
+        """
+        if self._repeated.setdefault(key, Repeated()).due(kind, time.monotonic()):
             self.get_logger().warning(text)
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ class SensorInputs:
         reason_to_stop = inputs.problem(time.monotonic())
 
     Args:
-        node: has `warn(key, text)`, the ROS clock and the log.
+        node: has `warn(key, text, kind)`, the ROS clock and the log.
         robot: the extrinsics; with `use_tf` the sensors' poses are taken from TF instead.
         required, optional: their names; a stale required one is a problem.
         on_extrinsics: called when `robot` has changed.
@@ -112,7 +112,7 @@ class SensorInputs:
                 return value
         except SensorError as error:
             monitor.reject(error)
-        self._node.warn(name, monitor.last_rejection)
+        self._warn(monitor)
         return None
 
     def accept(self, name: str, frame_id: str, at_ns: int) -> bool:
@@ -120,8 +120,12 @@ class SensorInputs:
         monitor = self.monitors[name]
         if monitor.accept(frame_id, at_ns, self._clock_ns(), time.monotonic()):
             return True
-        self._node.warn(name, monitor.last_rejection)
+        self._warn(monitor)
         return False
+
+    def _warn(self, monitor: InputMonitor) -> None:
+        if (rejection := monitor.rejection) is not None:
+            self._node.warn(monitor.name, str(rejection), rejection.expected)
 
     def to_scan(self, message: Any) -> Scan:
         """Convert a LaserScan, for `receive`; what it sees of the rover is not counted as seen."""
