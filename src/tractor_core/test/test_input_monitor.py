@@ -159,3 +159,12 @@ def test_content_that_never_changes_is_frozen_whatever_the_stamps_say():
     noiseless = InputMonitor("scan", 0.3, frozen_s=0.0)
     for now_s in np.arange(1.0, 5.0, 0.1):
         assert noiseless.accept("laser", round(now_s * S), round(now_s * S), now_s, still)
+
+
+def test_what_repeats_itself_is_as_old_as_when_it_was_new():
+    monitor, still = InputMonitor("scan", 0.3, frozen_s=1.0), np.ones(9)
+    for now_s in (1.0, 1.1, 1.2):
+        assert monitor.accept("laser", round(now_s * S), round(now_s * S), now_s, still)
+        assert round(monitor.measured_s, 9) == 1.0
+    assert monitor.problem(1.29) is None
+    assert monitor.problem(1.35) == "scan 0.35 s old, limit 0.30, for 0.20 the same to the bit"

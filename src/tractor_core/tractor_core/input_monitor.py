@@ -36,8 +36,8 @@ class InputMonitor:
     arrival on age is counted on a steady clock, which cannot. What was stale counts again after
     RESUME_MESSAGES in a row. The first frame_id is the one that later messages must carry, because
     the extrinsics are those of one sensor; another one is adopted when that sensor has been silent
-    for FRAME_SILENCE_S. A sensor has noise: one that says the same to the bit for longer than
-    `frozen_s` is frozen, whatever its stamps say.
+    for FRAME_SILENCE_S. A sensor has noise: what says the same to the bit as the one before is as
+    old as that, and after `frozen_s` the sensor is frozen, whatever its stamps say.
 
     Args:
         required: False when the rover may drive without this input.
@@ -46,7 +46,7 @@ class InputMonitor:
     Attributes:
         received, rejected: messages that could be used, and that could not.
         rejection: why the last message could not be used, None when it could.
-        measured_s: when the last of the former was measured, on the steady clock.
+        measured_s: when what the last of the former says was measured, on the steady clock.
         untimely: those of the latter whose stamps and the ROS clock disagree.
     """
 
@@ -58,7 +58,7 @@ class InputMonitor:
         self.required = required
         self._frozen_s = frozen_s
         self._content: int | None = None
-        self._changed_s = self._heard_s = 0.0
+        self._changed_s = self._heard_s = self._same_s = 0.0
         self.received = 0
         self.rejected = 0
         self.untimely = 0
@@ -123,7 +123,7 @@ class InputMonitor:
             self._reject(f"frame_id {self._frame_id!r}", repr(frame_id))
         elif again:
             self._reject("stamps that increase", "the one before again")
-        elif self._frozen(content, now_s):
+        elif (same_s := self._same_for_s(content, now_s)) > self._frozen_s:
             self._reject(
                 "content that changes, as the noise of a sensor does",
                 f"the same for more than {self._frozen_s:g} s; the driver hangs, or the sensor has "
@@ -144,20 +144,21 @@ class InputMonitor:
             self.received += 1
             self.rejection = None
             self._arrival_s, self._stamp_ns = now_s, stamp_ns
-            self.measured_s = now_s - max(0.0, age_s)
+            self._same_s = same_s
+            self.measured_s = now_s - max(0.0, age_s) - same_s
             return True
         return False
 
-    def _frozen(self, content: NDArray | None, now_s: float) -> bool:
-        """Note what a message says, and return whether it has said the same for too long."""
+    def _same_for_s(self, content: NDArray | None, now_s: float) -> float:
+        """Note what a message says, and return for how long they have said the same."""
         if content is None or not self._frozen_s:
             self._content = None
-            return False
+            return 0.0
         found = zlib.crc32(content.tobytes())
         if found != self._content or now_s - self._heard_s > self.max_age_s:
             self._content, self._changed_s = found, now_s
         self._heard_s = now_s
-        return now_s - self._changed_s > self._frozen_s
+        return now_s - self._changed_s
 
     def _reject(self, expected: str, found: str) -> None:
         self.reject(SensorError(f"{self.name}: expected {expected}", found))
@@ -187,9 +188,11 @@ class InputMonitor:
         why = f" (last rejected: {self.last_rejection})" if self.last_rejection else ""
         if self._arrival_s is None:
             return f"{self.name} never received{why}"
-        age_s, late_s = now_s - self.measured_s, self._arrival_s - self.measured_s
+        age_s, same_s = now_s - self.measured_s, self._same_s
+        late_s = self._arrival_s - self.measured_s - same_s
         late = f", of which {late_s:.2f} before it came" if late_s >= LATE_S else ""
-        return f"{self.name} {age_s:.2f} s old, limit {self.max_age_s:.2f}{late}{why}"
+        same = f", for {same_s:.2f} the same to the bit" if same_s else ""
+        return f"{self.name} {age_s:.2f} s old, limit {self.max_age_s:.2f}{late}{same}{why}"
 
     def describe(self, now_s: float) -> dict[str, str]:
         """Return rate, age and counters for diagnostics."""
