@@ -131,7 +131,8 @@ def node(
     action = Node(
         package=package,
         executable=executable,
-        ros_arguments=list(ros_arguments),
+        # Its rights, where ROS's security is on: config/sros2_policy.xml.
+        ros_arguments=[*ros_arguments, "--enclave", f"/{executable}"],
         remappings=list(remappings),
         output="screen",
         exec_name=executable,
