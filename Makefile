@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick fuzz kills soak bench verdicts lint build clean
+.PHONY: help setup demo test test-quick fuzz kills soak bench verdicts lint build clean faults
 MAKEFLAGS += --no-print-directory
 
 # Where apt ROS 2 Jazzy is, that one is used: its setup.bash puts rclpy on PYTHONPATH, and the venv
@@ -24,6 +24,8 @@ PYTHON := $(if $(filter apt,$(ros_origin)),/usr/bin/python3,python3 python3.12 p
 SOURCE :=
 MINUTES := 5
 REPLAY :=
+REPEATS := 3
+ROWS :=
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -97,6 +99,10 @@ soak: MINUTES := 10
 soak: $(ready) ## Run the nodes under load for MINUTES=10, on a quiet machine; writes bench_output/
 	@$(run)python bench/soak.py --minutes $(MINUTES)
 
+faults: $(ready) ## Let sensors, processes, disk and machine fail while it drives; writes docs/faults.md
+	@export FAULT_REPEATS=$(REPEATS)
+	$(run)python -m pytest -v -p no:cacheprovider src/tractor_bringup/test/faults $(if $(ROWS),-k "$(ROWS)")
+
 bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes bench_output/
 	@$(run)python bench/bev.py
 	$(run)python bench/latency.py
@@ -131,6 +137,6 @@ build: $(ready) ## Build the ROS 2 workspace into install/ (then: source install
 	  fail "expected $$installed to be a link to config/sac_rover.yaml, found none: see log/latest_build"
 	$(call compile,build)
 
-clean: ## Remove .venv, builds, caches, demo_output/, bench_output/ and fuzz_output/; samples and models stay
-	@rm -rf .venv build install log demo_output bench_output fuzz_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove .venv, builds, caches, all *_output/; samples and models stay
+	@rm -rf .venv build install log demo_output bench_output fuzz_output faults_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src -name __pycache__ -prune -exec rm -rf {} +

@@ -10,7 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent
 
 # Modules that tests share, nodes that fail on purpose among them.
-HELPERS = ("tractor_core/test", "tractor_inference/test", "tractor_inference/test/nodes")
+HELPERS = (
+    "tractor_core/test",
+    "tractor_inference/test",
+    "tractor_inference/test/nodes",
+    "tractor_bringup/test",
+)
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -143,5 +148,14 @@ class RosGraph:
 def ros_graph(params_file, tmp_path):
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     graph = RosGraph(params_file, tmp_path)
+    yield graph
+    graph.close()
+
+
+@pytest.fixture(scope="module")
+def shared_ros_graph(params_file, tmp_path_factory):
+    """As `ros_graph`, for processes that the tests of a module share."""
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    graph = RosGraph(params_file, tmp_path_factory.mktemp("shared"))
     yield graph
     graph.close()

@@ -36,6 +36,14 @@ class Sensors:
             name: node.create_publisher(kind, name, qos)
             for name, kind in zip(self.topics, (LaserScan, Odometry, CameraInfo, Image))
         }
+        self._next = 0.0
+        self.heal()
+
+    def heal(self):
+        """Publish what is good, in time, from now on."""
+        from nav_msgs.msg import Odometry
+        from sensor_msgs.msg import CameraInfo, Image, LaserScan
+
         ranges = np.full(360, 3.0, np.float32)
         ranges[180] = 1.0
         self.scan = LaserScan(
@@ -58,7 +66,6 @@ class Sensors:
         self.seldom: dict[str, float] = {}
         self._due: dict[str, float] = {}
         self._noise_m = 0.001
-        self._next = 0.0
 
     def __call__(self):
         now = time.monotonic()
