@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick fuzz kills soak bench verdicts lint build clean faults
+.PHONY: help setup demo test test-quick fuzz kills soak bench verdicts lint build clean faults collisions
 MAKEFLAGS += --no-print-directory
 
 # Where apt ROS 2 Jazzy is, that one is used: its setup.bash puts rclpy on PYTHONPATH, and the venv
@@ -111,6 +111,9 @@ bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes 
 
 verdicts: $(ready) ## Convert eighteen sample sets and measure each model beyond them; half an hour
 	@$(run)python bench/verdicts.py
+
+collisions: $(ready) ## Drive 100 worlds under each fault of the sensors, guarded and not; an hour
+	@$(run)python -m tractor_sim collisions --model models/sac_actor_reference.onnx --out docs/collisions.md
 
 lint: $(ready) ## Check style, format, types and what may import what
 	@$(run)ruff check .

@@ -22,6 +22,7 @@ setup(
             "sim=tractor_sim.nodes.sim_node:main",
             "replay=tractor_sim.nodes.replay_node:main",
             "rollout=tractor_sim.rollout:main",
+            "collisions=tractor_sim.collisions:main",
             "observations=tractor_sim.observations:main",
             "train=tractor_sim.__main__:train",
         ],

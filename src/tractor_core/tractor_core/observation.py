@@ -142,20 +142,20 @@ class Observer:
 
     def take_scan(self, scan: Scan, arrival: Arrival) -> None:
         """Use this scan from now on, unless its stamp or frame cannot be right."""
-        if _accepted(self.grid_inputs["scan"], arrival, scan.content):
+        if accepted(self.grid_inputs["scan"], arrival, scan.content):
             self.fusion.take_scan(scan, arrival.stamp_ns, arrival.clock_ns)
-        if _accepted(self.actor_inputs["scan"], arrival):
+        if accepted(self.actor_inputs["scan"], arrival):
             self._proprio.take_scan(scan)
 
     def take_odometry(self, sample: OdometrySample, arrival: Arrival) -> None:
         """Note where the rover was and how it moved, unless the stamp cannot be right."""
-        if _accepted(self.grid_inputs["odom"], arrival):
+        if accepted(self.grid_inputs["odom"], arrival):
             self.fusion.take_odometry(sample)
         self.take_twist(sample.linear_m_s, sample.angular_rad_s, arrival)
 
     def take_twist(self, linear_m_s: float, angular_rad_s: float, arrival: Arrival) -> None:
         """Note how the rover moved, of an odometry whose pose cannot be used."""
-        if _accepted(self.actor_inputs["odom"], arrival):
+        if accepted(self.actor_inputs["odom"], arrival):
             self._proprio.take_twist(linear_m_s, angular_rad_s)
 
     def observe(self, depth: DepthImage, arrival: Arrival) -> Observation:
@@ -170,7 +170,7 @@ class Observer:
         except SensorError as error:
             monitor.reject(error)
             raise
-        if not _accepted(monitor, arrival, depth.content):
+        if not accepted(monitor, arrival, depth.content):
             raise _rejection(monitor)
         _ensure_fresh(self.grid_inputs["scan"], arrival.now_s)
         grid, stamp_ns = self.fusion.rasterize(depth, arrival.stamp_ns)
@@ -182,7 +182,8 @@ class Observer:
         return self._proprio.observe(grid, stamp_ns)
 
 
-def _accepted(monitor: InputMonitor, arrival: Arrival, content: NDArray | None = None) -> bool:
+def accepted(monitor: InputMonitor, arrival: Arrival, content: NDArray | None = None) -> bool:
+    """Let a monitor take note of a message; False when its stamp, frame or content is refused."""
     return monitor.accept(
         arrival.frame_id, arrival.stamp_ns, arrival.clock_ns, arrival.now_s, content
     )

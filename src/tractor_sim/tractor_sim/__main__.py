@@ -8,6 +8,7 @@ from tractor_core.cli import dispatch
 
 VERBS = {
     "rollout": "judge an actor, or the expert, in closed loop",
+    "collisions": "does the guard keep the rover from what its sensors see, whatever fails",
     "observations": "make the reference observations of a contract and robot",
 }
 

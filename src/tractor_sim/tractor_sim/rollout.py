@@ -87,7 +87,7 @@ def run(task: Task) -> Run:
         act = _expert(simulation, setup)
     else:
         stamp = model_file.stamp(Path(task.model))
-        backend = _open(task.backend, task.model, stamp, setup.contract)
+        backend = opened(task.backend, task.model, stamp, setup.contract)
         act = _actor(simulation, setup, task.seed % SCAN_EVERY_TICKS, backend)
     trajectory, blind_ticks = [], 0
     for _ in range(round(task.seconds * CONTROL_HZ)):
@@ -101,7 +101,7 @@ def run(task: Task) -> Run:
 
 
 @functools.lru_cache(maxsize=2)
-def _open(kind: str, model: str, stamp: model_file.Stamp, contract: Contract) -> Backend:
+def opened(kind: str, model: str, stamp: model_file.Stamp, contract: Contract) -> Backend:
     """Open a model once for all worlds of a process: the toolkit's simulator takes seconds."""
     return open_backend(kind, Path(model), contract)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tractor_core.robot import Robot
 
-from .world import SolidTable, World
+from .world import Solid, SolidTable, World
 
 MAX_LINEAR_ACCEL_M_S2 = 0.6
 MAX_ANGULAR_ACCEL_RAD_S2 = 4.0
@@ -36,14 +36,24 @@ class Rover:
     """The true state of the rover in a world, advanced by `step`; it counts metres and collisions.
 
     Odometry starts at zero and sees the tracks, not the ground: slip and being blocked escape it.
+
+    Args:
+        moving: a solid beside those of the world, put elsewhere by `move`.
+
+    Attributes:
+        struck: what it ran into in the last step, and did not touch before.
     """
 
-    def __init__(self, world: World, robot: Robot, rng: np.random.Generator) -> None:
+    def __init__(
+        self, world: World, robot: Robot, rng: np.random.Generator, moving: Solid | None = None
+    ) -> None:
         self._robot = robot
         self._rng = rng
-        blocking = [s for s in world.solids if s.blocks(robot.height_m)]
-        self._table = SolidTable(blocking)
-        self._touching = np.zeros(len(blocking), dtype=bool)
+        self._blocking = [s for s in world.solids if s.blocks(robot.height_m)]
+        self._blocking += [] if moving is None else [moving]
+        self._table = SolidTable(self._blocking)
+        self._touching = np.zeros(len(self._blocking), dtype=bool)
+        self.struck: list[Solid] = []
         self._slip = np.zeros(2)
         self._linear_m_s = 0.0
         self._angular_rad_s = 0.0
@@ -70,6 +80,11 @@ class Rover:
         self._move(*self._slipped(dt_s), dt_s)
         self._measure(dt_s)
 
+    def move(self, moving: Solid) -> None:
+        """Put the moving solid where it is now."""
+        self._blocking[-1] = moving
+        self._table.move(len(self._blocking) - 1, moving.x_m, moving.y_m)
+
     def _slipped(self, dt_s: float) -> tuple[float, float]:
         """Return the speeds over ground: each track loses or gains an Ornstein-Uhlenbeck share."""
         keep = math.exp(-dt_s / SLIP_TIME_S)
@@ -89,6 +104,7 @@ class Rover:
         yaw_rad = _wrap(self.yaw_rad + angular_rad_s * dt_s)
 
         hit = self._overlaps(x_m, y_m, yaw_rad, 0.0)
+        self.struck = [self._blocking[i] for i in np.flatnonzero(hit & ~self._touching)]
         if hit.any():
             if not self._overlaps(self.x_m, self.y_m, yaw_rad, 0.0).any():
                 x_m, y_m, step_m = self.x_m, self.y_m, 0.0
@@ -96,7 +112,7 @@ class Rover:
                 yaw_rad = self.yaw_rad
             else:
                 x_m, y_m, yaw_rad, step_m = self.x_m, self.y_m, self.yaw_rad, 0.0
-            self.collisions += bool((hit & ~self._touching).any())
+            self.collisions += bool(self.struck)
         if hit.any() or self._touching.any():
             near = self._overlaps(x_m, y_m, yaw_rad, RELEASE_CLEARANCE_M)
             self._touching = (self._touching | hit) & near

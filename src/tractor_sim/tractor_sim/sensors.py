@@ -17,7 +17,7 @@ from tractor_core.errors import TractorError
 from tractor_core.robot import Robot
 from tractor_core.sensors import DepthImage, Intrinsics, Scan
 
-from .world import BLOCKING_GROUP, VISIBLE_GROUP, World, mjcf
+from .world import BLOCKING_GROUP, VISIBLE_GROUP, Solid, World, mjcf
 
 SCAN_FRAME, CAMERA_FRAME, DEPTH_FRAME = "laser", "camera_link", "camera_depth_optical_frame"
 LIDAR_BEAMS = 450
@@ -72,21 +72,26 @@ class Hits(NamedTuple):
 
 
 class RayCaster:
-    """Casts rays into a world; the world's solids never move.
+    """Casts rays into a world, whose solids never move, and a solid that does.
 
     Raises:
         TractorError: mujoco is not installed.
     """
 
-    def __init__(self, world: World, rover_height_m: float) -> None:
+    def __init__(self, world: World, rover_height_m: float, moving: Solid | None = None) -> None:
         try:
             import mujoco
         except ImportError as error:
             raise TractorError("the simulator needs MuJoCo: pip install mujoco") from error
-        self._multi_ray = mujoco.mj_multiRay
-        self._model = mujoco.MjModel.from_xml_string(mjcf(world, rover_height_m))
+        self._multi_ray, self._place = mujoco.mj_multiRay, mujoco.mj_kinematics
+        self._model = mujoco.MjModel.from_xml_string(mjcf(world, rover_height_m, moving))
         self._data = mujoco.MjData(self._model)
         mujoco.mj_forward(self._model, self._data)
+
+    def move(self, x_m: float, y_m: float) -> None:
+        """Put the moving solid elsewhere."""
+        self._data.mocap_pos[0, :2] = x_m, y_m
+        self._place(self._model, self._data)
 
     def cast(
         self, origin_m: NDArray[np.float64], rays: NDArray[np.float64], group: int, cutoff_m: float

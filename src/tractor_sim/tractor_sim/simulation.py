@@ -13,7 +13,8 @@ from tractor_core.sensors import DepthImage, Scan
 
 from .rover import Odometry, Rover
 from .sensors import BodyPose, DepthCamera, Lidar, RayCaster
-from .world import World, make_world
+from .walker import Walker
+from .world import Solid, World, make_world
 
 
 class Simulation:
@@ -23,22 +24,34 @@ class Simulation:
         seed: draws the world, the slip and the sensor noise.
         robot: body, limits and extrinsics.
         world: a world to use in place of the seed's own.
+        with_walker: somebody steps into the rover's way now and then.
+
+    Attributes:
+        walker: he, or None.
     """
 
-    def __init__(self, seed: int, robot: Robot, world: World | None = None) -> None:
+    def __init__(
+        self, seed: int, robot: Robot, world: World | None = None, with_walker: bool = False
+    ) -> None:
         self.world = make_world(seed) if world is None else world
         self.time_s = 0.0
         # One stream a purpose: how often a sensor is read does not change what the others see.
-        rover_rng, lidar_rng, depth_rng = (
-            np.random.default_rng([seed, purpose]) for purpose in range(3)
+        rover_rng, lidar_rng, depth_rng, walker_rng = (
+            np.random.default_rng([seed, purpose]) for purpose in range(4)
         )
-        self._rover = Rover(self.world, robot, rover_rng)
-        caster = RayCaster(self.world, robot.height_m)
-        self._lidar = Lidar(robot, caster, lidar_rng)
-        self._camera = DepthCamera(robot, caster, depth_rng)
+        self.walker = Walker(self.world, robot, walker_rng) if with_walker else None
+        moving = self.walker.solid if self.walker is not None else None
+        self._rover = Rover(self.world, robot, rover_rng, moving)
+        self._caster = RayCaster(self.world, robot.height_m, moving)
+        self._lidar = Lidar(robot, self._caster, lidar_rng)
+        self._camera = DepthCamera(robot, self._caster, depth_rng)
 
     def step(self, linear_m_s: float, angular_rad_s: float, dt_s: float) -> None:
         """Drive for `dt_s` seconds towards the commanded speeds."""
+        if self.walker is not None:
+            self.walker.step(self.pose, self._rover.odometry.linear_m_s, dt_s)
+            self._rover.move(self.walker.solid)
+            self._caster.move(self.walker.solid.x_m, self.walker.solid.y_m)
         self._rover.step(linear_m_s, angular_rad_s, dt_s)
         self.time_s += dt_s
 
@@ -56,6 +69,11 @@ class Simulation:
     def collisions(self) -> int:
         """How often the rover ran into something; staying in contact counts once."""
         return self._rover.collisions
+
+    @property
+    def struck(self) -> list[Solid]:
+        """What the rover ran into in the last step."""
+        return self._rover.struck
 
     def scan(self) -> Scan:
         """Return what the LiDAR sees now."""

@@ -7,6 +7,7 @@ A world is a plain description. `mjcf` turns it into a MuJoCo model for the sens
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -76,6 +77,10 @@ class SolidTable:
         self._half_length_m = np.array([s.half_length_m for s in solids])
         self._half_width_m = np.array([s.half_width_m for s in solids])
         self._is_post = np.array([s.kind == "post" for s in solids], dtype=bool)
+
+    def move(self, index: int, x_m: float, y_m: float) -> None:
+        """Put the solid of this index elsewhere."""
+        self._x_m[index], self._y_m[index] = x_m, y_m
 
     def overlaps(
         self,
@@ -176,19 +181,33 @@ def make_world(seed: int, style: Style = REGULAR) -> World:
     )
 
 
-def mjcf(world: World, rover_height_m: float) -> str:
-    """Return the world as MJCF: floor and solids in one geom group, blocking shapes in another."""
+def mjcf(world: World, rover_height_m: float, moving: Solid | None = None) -> str:
+    """Return the world as MJCF: floor and solids in one geom group, blocking shapes in another.
+
+    Args:
+        moving: a solid that is placed anew again and again, of a mocap body.
+    """
     geoms = [
         f'<geom type="plane" size="{world.length_m} {world.width_m} 1" group="{VISIBLE_GROUP}"/>'
     ]
     for solid in world.solids:
-        geoms.append(_geom(solid, solid.bottom_m, solid.top_m, VISIBLE_GROUP))
-        if solid.blocks(rover_height_m):
-            geoms.append(_geom(solid, 0.0, WALL_HEIGHT_M, BLOCKING_GROUP))
+        geoms += _geoms(solid, rover_height_m)
+    if moving is not None:
+        own = _geoms(dataclasses.replace(moving, x_m=0.0, y_m=0.0), rover_height_m)
+        geoms += [
+            f'<body mocap="true" pos="{moving.x_m} {moving.y_m} 0">', *own, "</body>",
+        ]  # fmt: skip
     body = "\n    ".join(geoms)
     return (
         f'<mujoco model="world_{world.seed}">\n  <worldbody>\n    {body}\n  </worldbody>\n</mujoco>'
     )
+
+
+def _geoms(solid: Solid, rover_height_m: float) -> list[str]:
+    geoms = [_geom(solid, solid.bottom_m, solid.top_m, VISIBLE_GROUP)]
+    if solid.blocks(rover_height_m):
+        geoms.append(_geom(solid, 0.0, WALL_HEIGHT_M, BLOCKING_GROUP))
+    return geoms
 
 
 def _geom(solid: Solid, bottom_m: float, top_m: float, group: int) -> str:

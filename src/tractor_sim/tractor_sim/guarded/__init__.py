@@ -1,0 +1,1 @@
+"""Worlds that are driven with the guard, and what is touched in them."""
