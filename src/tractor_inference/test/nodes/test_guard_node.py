@@ -121,6 +121,18 @@ class Blind:
         self._publisher.publish(self._command)
 
 
+def test_each_of_many_requests_is_answered(ros_graph):
+    from rclpy.qos import QoSProfile
+    from std_srvs.srv import Trigger
+
+    ros_graph.start(GUARD)
+    # Deep enough for the answers.
+    client = ros_graph.node.create_client(Trigger, RELEASE, qos_profile=QoSProfile(depth=1000))
+    ros_graph.until(client.service_is_ready)
+    answers = [client.call_async(Trigger.Request()) for _ in range(200)]
+    ros_graph.until(lambda: all(answer.done() for answer in answers))
+
+
 @pytest.mark.parametrize("who", ["a stop", "the operator"])
 def test_a_guard_that_was_killed_has_not_forgotten_who_holds_the_rover(ros_graph, sensors, who):
     _, commands = start_all(ros_graph)

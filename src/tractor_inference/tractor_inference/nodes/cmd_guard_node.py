@@ -27,7 +27,7 @@ from ..guard.held import HeldNote, default_file
 from ..guard.senders import UNKNOWN, Listed, Senders
 from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, command_message, command_type
 from .base.lifecycle import STEADY
-from .base.node import SuiteNode
+from .base.node import SERVICE_QOS, SuiteNode
 from .base.run import run
 from .base.sensor_inputs import SENSOR_QOS, SensorInputs
 from .base.supervisor import Supervisor
@@ -76,8 +76,8 @@ class CmdGuardNode(SuiteNode, Node):
         self.create_subscription(kind, "cmd_vel_raw", on_actor, newest)
         self.create_subscription(kind, "cmd_vel_teleop", on_operator, SENSOR_QOS)
         self.create_subscription(Bool, "stop", self._on_stop, QoSProfile(depth=10))
-        self.create_service(Trigger, "~/stop", self._on_stop_call)
-        self.create_service(Trigger, "~/release", self._on_release_call)
+        for name, answer in (("stop", self._on_stop_call), ("release", self._on_release_call)):
+            self.create_service(Trigger, f"~/{name}", answer, qos_profile=SERVICE_QOS)
         if own.obstacle_stop or own.teleop_obstacle_stop:
             self.create_subscription(LaserScan, "scan", self._on_scan, SENSOR_QOS)
             self.create_subscription(Image, "bev", self._on_bev, SENSOR_QOS)
