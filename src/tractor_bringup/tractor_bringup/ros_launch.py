@@ -31,7 +31,7 @@ from .launch_arguments import Argument
 
 REFUSED_PARAMETERS = 2
 # ros2 launch dies of SIGTERM without passing it on: no node may outlive it.
-STOP_WITH_LAUNCH = "setpriv --pdeathsig INT"
+STOP_WITH_LAUNCH = "setpriv --pdeathsig TERM"
 RESPAWN_DELAY_S = 1.0
 
 

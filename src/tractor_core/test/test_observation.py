@@ -55,6 +55,16 @@ def see(observer, time_s=1.0):
     return observer.observe(depth(), at(time_s, "camera"))
 
 
+def test_an_image_that_repeats_itself_is_as_old_as_when_it_was_new(observer):
+    for time_s in (1.0, 1.1, 1.2):
+        observer.take_odometry(odometry(time_s), at(time_s, "odom"))
+        observer.take_scan(scan(range_m=time_s), at(time_s))
+        observer.observe(depth(), at(time_s, "camera"))
+    observer.take_scan(scan(range_m=1.35), at(1.35))
+    with pytest.raises(SensorError, match=r"depth 0\.35 s old.*the same to the bit"):
+        observer.observe(depth(), at(1.35, "camera"))
+
+
 def test_the_last_action_is_the_one_that_was_executed():
     ours = Proprioception(CONTRACT, ROBOT)
     assert ours.observe(GRID, 7).proprio[1:3].tolist() == [0.0, 0.0]

@@ -207,11 +207,16 @@ def test_a_scan_that_meets_nothing_at_all_may_be_a_covered_sensor():
 )
 def test_another_convention_is_named_and_can_be_told(code, value, said):
     # A public recording has 57 % NaN.
-    ranges = covered(0.95, value)
+    ranges = np.full(360, value, np.float32)
+    ranges[::20] = 3.0
     with pytest.raises(SensorError) as refused:
         scan_from_message(message(ranges=ranges), ROBOT)
     assert f"95% of its beams are {said}: if its driver sends that" in str(refused.value)
     assert f"set robot.lidar_no_return to {code}" in str(refused.value)
+    # A cover is in one piece.
+    with pytest.raises(SensorError) as refused:
+        scan_from_message(message(ranges=covered(0.95, value)), ROBOT)
+    assert "lidar_no_return" not in str(refused.value)
     told = dataclasses.replace(ROBOT, lidar_no_return=code)
     scan = scan_from_message(message(ranges=ranges), told)
     assert scan.endless.sum() == 342 and scan.known(told).all()
@@ -221,3 +226,10 @@ def test_another_convention_is_named_and_can_be_told(code, value, said):
         some[-1] = other
         if not (math.isnan(value) and math.isnan(other)):
             assert not scan_from_message(message(ranges=some), told).known(told)[-1]
+
+
+def test_a_driver_in_millimetres_is_no_code_beyond_range_max():
+    farmer = dataclasses.replace(ROBOT, lidar_no_return="beyond", lidar_least_measured=0.0)
+    ranges = np.random.default_rng(0).uniform(400.0, 6000.0, 360).astype(np.float32)
+    with pytest.raises(SensorError, match="in metres"):
+        scan_from_message(message(ranges=ranges), farmer)

@@ -105,7 +105,7 @@ class InputMonitor:
             content: what noise changes from one message to the next; None where it does not.
         """
         age_s = (clock_ns - stamp_ns) * 1e-9
-        in_time = self._in_time(now_s)
+        in_time = self.in_time(now_s)
         behind = in_time and stamp_ns < self._stamp_ns
         known = self._arrival_s is not None and frame_id == self._frame_id
         again = known and stamp_ns == self._stamp_ns and self.name not in REPEATING
@@ -171,16 +171,17 @@ class InputMonitor:
 
     def fresh(self, now_s: float) -> bool:
         """True when the last accepted message is young enough, and none is missing before it."""
-        return self._in_time(now_s) and not self._missing
+        return self.in_time(now_s) and not self._missing
 
-    def _in_time(self, now_s: float) -> bool:
+    def in_time(self, now_s: float) -> bool:
+        """True when what the last accepted message says is young enough."""
         return self._arrival_s is not None and now_s - self.measured_s <= self.max_age_s
 
     def problem(self, now_s: float) -> str | None:
         """Return why the rover must not drive on this input, or None."""
         if self.fresh(now_s):
             return None
-        if self._in_time(now_s):
+        if self.in_time(now_s):
             return (
                 f"{self.name} was away: {self._missing} more messages must follow, none of which "
                 f"is {self.max_age_s:.2f} s old before the next"

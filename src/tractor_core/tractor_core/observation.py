@@ -172,6 +172,8 @@ class Observer:
             raise
         if not accepted(monitor, arrival, depth.content):
             raise _rejection(monitor)
+        if not monitor.in_time(arrival.now_s):
+            raise SensorError("depth: expected a new image", str(monitor.problem(arrival.now_s)))
         _ensure_fresh(self.grid_inputs["scan"], arrival.now_s)
         grid, stamp_ns = self.fusion.rasterize(depth, arrival.stamp_ns)
         monitor = self.actor_inputs["bev"]

@@ -106,8 +106,9 @@ class Robot:
     )
 
     lidar_no_return: str = param(
-        "What the LiDAR's driver sends where nothing is within reach: inf (REP-117), nan, zero, or "
-        "beyond: more than range_max. The other codes say nothing.",
+        "What the LiDAR's driver sends where nothing is within reach, and nothing else: not where "
+        "it is cropped, covered or too near. inf (REP-117), nan, zero, or beyond: one number above "
+        "range_max. The other codes say nothing.",
         "inf", choices=("inf", "nan", "zero", "beyond"),
     )  # fmt: skip
     lidar_least_measured: float = param(

@@ -15,6 +15,8 @@ from .robot import Robot
 MIN_SEEN_BEAMS = 0.10
 # So many beams of a code that says nothing are told with a scan of which too little is known.
 MANY_BEAMS = 0.15
+# In fewer blocks they are a cover, or a sector that is cropped.
+SCATTERED_BLOCKS = 4
 # Drivers are off by up to two beams between what they say and what they send.
 LENGTH_TOLERANCE_BEAMS, LENGTH_TOLERANCE = 3.0, 0.01
 # A planar LiDAR on the ground does not see this far in half of its beams.
@@ -72,23 +74,28 @@ class Scan:
     def _codes(self) -> dict[str, NDArray[np.bool_]]:
         """Where the beams (n,) hold what some drivers send in place of +Inf."""
         r = self.ranges_m
+        far = (r > self.range_max_m) & (r < np.inf)
+        # A code is one number; others are measurements, or of another unit.
+        code = far if far.any() and np.ptp(r[far]) == 0.0 else np.zeros_like(far)
         return {
             "nan": np.isnan(r),
             "zero": r == 0.0,
-            "beyond": (r > self.range_max_m) & (r < np.inf),
+            "beyond": code,
         }
 
     @property
     def other_convention(self) -> str:
         """Which parameter to look at when many beams hold a code that says nothing, or empty."""
-        shares = {code: float(found.mean()) for code, found in self._codes.items()}
+        codes = self._codes
+        shares = {code: float(found.mean()) for code, found in codes.items()}
         code = max(shares, key=lambda name: shares[name])
-        if shares[code] < MANY_BEAMS:
+        blocks = np.count_nonzero(codes[code] & ~np.roll(codes[code], 1))
+        if shares[code] < MANY_BEAMS or blocks < SCATTERED_BLOCKS:
             return ""
         meant = {"nan": "NaN", "zero": "0", "beyond": "more than range_max"}[code]
         return (
             f"{shares[code]:.0%} of its beams are {meant}: if its driver sends that where nothing "
-            f"is within reach, set robot.lidar_no_return to {code}"
+            f"is within reach, and nothing else, set robot.lidar_no_return to {code}"
         )
 
     @property

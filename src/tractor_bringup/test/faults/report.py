@@ -37,7 +37,7 @@ and every command on `cmd_vel` is noted when it arrives, on the steady clock.
   the end of the fault to the first command that moves. Median and worst of n.
 - **load**: how many processes wanted one of the {cores} cores ({machine}) in the minute before; the
   nodes themselves are one to two of them. With more, the machine was busy with something else.
-- A row that is not within its bound says **missed**, and how. Nothing is left out.
+- A row that is not within its bound says **missed**, and how.
 - Where load is far beyond {cores}, the machine had no time for the nodes, and they stop because
   their inputs are late: measure such rows again on a quiet machine before judging by them.
 """

@@ -190,6 +190,8 @@ FAULTS = [
     Fault("stamps 0.2 s backwards, once", "drives on, or zero for the time that they are behind",
           offset(-0.2), resume_s=1.2),
     Fault("same content under new stamps", ZERO, of_sensors(nodes.frozen), says="the same"),
+    Fault("same image under new stamps", f"zero after {2 * AGE_S:g} s, named",
+          of_sensors(nodes.frozen_image), bound_s=AGE_S + STOP_S, says="bev "),
     Fault("odometry 100 m/s", ZERO, speed(100.0), says="expected a twist of at most", short=True),
     Fault("odometry NaN", ZERO, speed(math.nan), says="expected a twist"),
     Fault("odometry's pose NaN, frozen", ZERO, of_odometry(nan_pose),

@@ -23,6 +23,8 @@ from ..samples.split import Split
 from ..store import folder as models_folder
 from . import attempts, validation
 
+ACCEPTED = "accepted with warnings: "
+
 
 @dataclasses.dataclass(frozen=True)
 class Built:
@@ -78,7 +80,7 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
     if picked.because:
         notes.append(f"FP16, because {picked.because}")
     elif promoted:
-        notes += [f"accepted with warnings: {warning}" for warning in picked.warnings]
+        notes += [f"{ACCEPTED}{warning}" for warning in picked.warnings]
     notes += picked.validated.verdict.remarks
     used = picked.attempt.frames
     fp16 = attempts.Attempt(attempts.FP16, 0, picked.fp16, split=picked.attempt.split)

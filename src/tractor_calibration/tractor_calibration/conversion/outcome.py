@@ -23,6 +23,7 @@ NOT_DRIVEN = "how it drives: convert --drive N, or python -m tractor_sim rollout
 _COLLECT = "collect more varied samples, 100 or more, and convert again"
 _ACCEPT = "or promote it as it is: --accept-warnings"
 _FP16 = "or promote the FP16 model instead: --allow-fp16"
+_WORLDS = "see in which worlds: python -m tractor_sim rollout --compare, with more of them"
 _EXPORT = "where the samples are good already, another network: docs/export.md says what INT8 holds"
 
 
@@ -57,10 +58,11 @@ def refusal(validated: attempts.Validated, of_split: Sequence[str], frames: str)
     return Refusal("warning", headline, reasons, (_COLLECT, _ACCEPT))
 
 
-def badly_driven(problem: str) -> Refusal:
+def badly_driven(problem: str, quantised: bool) -> Refusal:
     """Return the refusal of a model that agrees with its ONNX and does not drive like it."""
     headline = "the model agrees with its ONNX and does not drive like it"
-    return Refusal("gate", headline, (problem,), (_COLLECT, _EXPORT))
+    advice = (_COLLECT, _EXPORT) if quantised else (_WORLDS,)
+    return Refusal("gate", headline, (problem,), advice)
 
 
 def not_driven(problem: str) -> Refusal:

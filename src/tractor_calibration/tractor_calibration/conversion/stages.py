@@ -170,7 +170,7 @@ def _drive(
     except driving.DriveError as error:
         raise _refused(outcome.not_driven(str(error)), built, picked, result) from error
     if problem := driving.problem(result["drive"]):
-        raise _refused(outcome.badly_driven(problem), built, picked, result)
+        raise _refused(outcome.badly_driven(problem, picked.quantised), built, picked, result)
 
 
 def _runner(work: Path, prefix: str, command: Sequence[str]) -> attempts.Run:
@@ -220,6 +220,8 @@ def _refused(
 ) -> StageError:
     """Return the error of a conversion that promotes nothing; its report is a temporary file."""
     found = result["validation"]
+    accepted = [f"{record.ACCEPTED}{warning}" for warning in picked.warnings]
+    result["notes"] = [note for note in result["notes"] if note not in accepted]
     result |= {"refused": refusal.headline, "advice": [*refusal.advice], "model": "not promoted"}
     result["validation"] = found | {"reasons": [*refusal.reasons]}
     if refusal.stage == "gate":

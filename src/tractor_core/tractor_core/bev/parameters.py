@@ -66,8 +66,8 @@ class BuilderParameters(BevParameters):
         "Age at which scan or depth is stale, s.", 0.30, minimum=0.05, maximum=5.0
     )
     frozen_input_s: float = param(
-        "A scan or image that stays the same to the bit for longer is refused, s; 0 for sensors "
-        "without noise.", 1.0, minimum=0.0, maximum=60.0,
+        "What stays the same to the bit is as old as when it was new, and after so long refused "
+        "by name, s; 0 for sensors without noise.", 1.0, minimum=0.0, maximum=60.0,
     )  # fmt: skip
     min_valid_depth_fraction: float = param(
         "Depth images of which fewer pixels hold a depth of at least depth_min_m are rejected.",

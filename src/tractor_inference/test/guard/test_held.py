@@ -1,9 +1,11 @@
 """What holds the rover outlives the guard, and a file that cannot be read holds it too."""
 
+import math
 import os
 
 import pytest
 
+from tractor_inference.guard import held
 from tractor_inference.guard.held import HeldNote, default_file
 
 
@@ -47,6 +49,21 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path, caplog):
     note.keep("another")
     note.forget()
     assert len(caplog.records) == 1 and "forgets what holds the rover" in caplog.text
+
+
+def test_what_could_not_be_written_is_written_once_it_can_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(held, "RETRY_S", 0.01)
+    (tmp_path / "taken").write_text("a file")
+    note = HeldNote(tmp_path / "taken" / "held.txt")
+    note.keep("a stop")
+    settled(lambda: note._failed_s > -math.inf)
+    (tmp_path / "taken").unlink()
+
+    def kept():
+        note.keep("a stop")
+        return (tmp_path / "taken" / "held.txt").exists()
+
+    settled(kept)
 
 
 def test_each_guard_of_a_machine_has_a_file_of_its_own(monkeypatch, tmp_path):

@@ -175,14 +175,25 @@ def test_a_lidar_that_does_not_look_back_does_not_let_it_drive_back():
     assert velocity == STOP and "unknown: the scan has a hole of 90 deg" in reason
 
 
-def test_it_does_not_turn_on_the_spot_into_a_hole_before_it():
-    velocity, reason = seen_by(hole(-60, 60)).limit(Velocity(0.0, 1.0), 0.0)
+def test_it_does_not_turn_on_the_spot_into_a_hole_and_does_out_of_one():
+    left, right = Velocity(0.0, 1.0), Velocity(0.0, -1.0)
+    velocity, reason = seen_by(hole(-60, 60)).limit(left, 0.0)
     assert velocity == STOP and reason.startswith("unknown: the scan has a hole of 12")
+    aside = seen_by(hole(20, 110))
+    assert aside.limit(left, 0.0)[0] == STOP and aside.limit(right, 0.0) == (right, None)
+    # What is only ahead it turns away from.
+    ahead = seen_by(hole(-15, 15))
+    assert ahead.limit(FULL, 0.0)[0] == STOP
+    assert [ahead.limit(turn, 0.0)[0] for turn in (left, right)] == [left, right]
 
 
-def test_a_hole_of_a_code_that_some_drivers_send_names_the_parameter():
-    reason = seen_by(hole(-30, 30, np.nan)).limit(FULL, 0.0)[1]
-    assert "17% of its beams are NaN" in reason and "set robot.lidar_no_return to nan" in reason
+def test_a_code_that_some_drivers_send_names_the_parameter_and_a_cover_does_not():
+    ranges = np.full(BEAMS, 5.0)
+    for first in range(0, BEAMS, 90):
+        ranges[first : first + 60] = np.nan
+    reason = seen_by(ranges).limit(FULL, 0.0)[1]
+    assert "67% of its beams are NaN" in reason and "set robot.lidar_no_return to nan" in reason
+    assert "lidar_no_return" not in seen_by(hole(-60, 60)).limit(FULL, 0.0)[1]
 
 
 def test_a_post_beside_the_way_on_which_it_brakes_is_seen():

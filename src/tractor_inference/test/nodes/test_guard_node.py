@@ -1,6 +1,7 @@
 """cmd_guard as a process: who commands, what is in the way, and who lets go."""
 
 import math
+import signal
 import time
 
 import numpy as np
@@ -152,11 +153,30 @@ def test_a_guard_that_was_killed_has_not_forgotten_who_holds_the_rover(ros_graph
     ros_graph.processes.remove(guard)
     again = ros_graph.start(GUARD)
     assert_stops(ros_graph, commands, sensors, 20.0)
-    assert f"as the one before it ended while it was held: {kept}" in again.output()
+    assert "held as it was before this guard was started anew" in again.output()
     assert kept in called(ros_graph, RELEASE)
     commands.clear()
     ros_graph.until(lambda: len(moving(commands)) > 5, every=sensors)
     ros_graph.until(lambda: not note.exists(), every=sensors)
+
+
+def test_only_ctrl_c_forgets_a_stop(ros_graph):
+    folder = ros_graph.folder / "ros"
+
+    def ended_by(number):
+        guard = ros_graph.processes.pop()
+        guard.process.send_signal(number)
+        assert guard.process.wait(20.0) == 0
+        return [*folder.glob("*_held_*.txt")]
+
+    ros_graph.start(GUARD)
+    called(ros_graph, STOP)
+    (note,) = ros_graph.until(lambda: [*folder.glob("*_held_*.txt")])
+    assert ended_by(signal.SIGTERM) == [note]
+    ros_graph.start(GUARD)
+    # However often it is started anew, it is the same stop.
+    assert called(ros_graph, STOP).startswith("stopped by a call of ~/stop")
+    assert ended_by(signal.SIGINT) == []
 
 
 def test_a_wall_stops_the_way_into_it_whoever_commands_that(ros_graph, sensors):

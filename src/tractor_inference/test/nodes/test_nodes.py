@@ -61,7 +61,7 @@ class Sensors:
             getattr(self, name).header.frame_id = frame_id
         self.muted: set[str] = set()
         self.offset_s = 0.0
-        self.frozen = False
+        self.frozen = self.frozen_image = False
         self.held_ns = 0
         self.seldom: dict[str, float] = {}
         self._due: dict[str, float] = {}
@@ -76,7 +76,7 @@ class Sensors:
             # The noise of a sensor.
             self._noise_m = -self._noise_m
             self.scan.ranges[90] += self._noise_m
-            self.depth.data[0] ^= 1
+            self.depth.data[0] ^= not self.frozen_image
         for name in self.topics:
             if name not in self.muted and now >= self._due.get(name, 0.0):
                 self._due[name] = now + self.seldom.get(name, 0.0)
@@ -217,6 +217,10 @@ def other_frame(sensors):
 
 def frozen(sensors):
     sensors.frozen = True
+
+
+def frozen_image(sensors):
+    sensors.frozen_image = True
 
 
 def one_stamp(sensors):

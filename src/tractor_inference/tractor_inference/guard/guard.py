@@ -33,8 +33,8 @@ class GuardParameters(StoppingParameters):
         "Age at which a command of the operator becomes zero, s.", 0.50, minimum=0.05, maximum=2.0
     )
     frozen_input_s: float = param(
-        "A scan that stays the same to the bit for longer is refused, s; 0 for a sensor without "
-        "noise.", 1.0, minimum=0.0, maximum=60.0,
+        "What stays the same to the bit is as old as when it was new, and after so long refused "
+        "by name, s; 0 for a sensor without noise.", 1.0, minimum=0.0, maximum=60.0,
     )  # fmt: skip
     stuck_stop_s: float = param(
         "When the odometry says that the base stands while it is told to move for so long, it is "
@@ -157,8 +157,12 @@ class Guard:
 
     def stop(self, who: str) -> None:
         """Stand until `release`."""
-        self._stopped = f"stopped by {who}, until ~/release is called"
-        log.warning(self._stopped)
+        self.hold(f"stopped by {who}, until ~/release is called")
+
+    def hold(self, why: str) -> None:
+        """Stand until `release`, for a reason in words."""
+        self._stopped = why
+        log.warning(why)
 
     def release(self) -> str:
         """End a stop, or else give the rover back to the actor; return what held it, in words."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from tractor_core.background import in_background
 from tractor_core.files import replace_file
 
 MAX_BYTES = 1000
+# What could not be written is tried again so much later.
+RETRY_S = 1.0
 
 
 def default_file(name: str) -> Path:
@@ -29,8 +33,6 @@ class HeldNote:
         before = note.read()
         note.keep("stopped by a call of ~/stop")
 
-    A guard that ends as it was asked to keeps nothing.
-
     Args:
         log: has `error` of one text.
     """
@@ -40,7 +42,7 @@ class HeldNote:
         self._log = log or logging.getLogger(__name__)
         self._lock = threading.Lock()
         self._kept = ""
-        self._failed = False
+        self._failed_s = -math.inf
 
     def read(self) -> str:
         """Return what held the rover when a guard before this one was killed; empty for nothing."""
@@ -55,7 +57,8 @@ class HeldNote:
 
     def keep(self, held: str) -> None:
         """Write what holds the rover from now on; the disk is not waited for."""
-        if held != self._kept:
+        failed = self._failed_s > -math.inf and time.monotonic() - self._failed_s > RETRY_S
+        if held != self._kept or failed:
             self._kept = held
             in_background(self._write)
 
@@ -74,11 +77,11 @@ class HeldNote:
                 else:
                     self._file.unlink(missing_ok=True)
             except OSError as error:
-                if not self._failed:
+                if self._failed_s == -math.inf:
                     self._log.error(
                         f"{self._file}: cannot be written ({error}): a guard that is killed "
                         "forgets what holds the rover"
                     )
-                self._failed = True
+                self._failed_s = time.monotonic()
             else:
-                self._failed = False
+                self._failed_s = -math.inf

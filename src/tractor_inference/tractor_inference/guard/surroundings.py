@@ -217,6 +217,9 @@ class Surroundings:
         # The edge that leads; on the spot the front one, as many LiDARs do not look back.
         side = -1.0 if velocity.linear < 0.0 else 1.0
         leads = self._ends[:, 0] * side >= self._robot.half_length_m
+        if not velocity.linear:
+            # Of that its leading corner swings out over the side.
+            leads &= self._ends[:, 1] * velocity.angular > 0.0
         ahead, left = self._ends[leads].T
         points = np.stack([cos * ahead - sin * left + x, sin * ahead + cos * left + y], axis=-1)
         x, y = points[room(points, self._robot) > TOUCH_M].T - self._robot.lidar.position[:2, None]

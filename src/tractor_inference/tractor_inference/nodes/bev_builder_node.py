@@ -107,7 +107,10 @@ class BevBuilderNode(ManagedNode):
         )
         if depth is None:
             return
-        stale = self.inputs.monitors["scan"].problem(time.monotonic())
+        now_s, monitors = time.monotonic(), self.inputs.monitors
+        stale = monitors["scan"].problem(now_s)
+        if not monitors["depth"].in_time(now_s):
+            stale = monitors["depth"].problem(now_s)
         if stale is not None:
             self.warn("bev", f"no grid: {stale}")
             return

@@ -8,6 +8,7 @@ back to the actor after an operator had it.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from typing import Any
@@ -28,7 +29,7 @@ from ..guard.senders import UNKNOWN, Listed, Senders
 from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, command_message, command_type
 from .base.lifecycle import STEADY
 from .base.node import SERVICE_QOS, SuiteNode
-from .base.run import run
+from .base.run import interrupted, run
 from .base.sensor_inputs import SENSOR_QOS, SensorInputs
 from .base.supervisor import Supervisor
 from .base.usage import usage
@@ -61,7 +62,8 @@ class CmdGuardNode(SuiteNode, Node):
         self._guard = Guard(own, self.robot, self.contract, self._inputs.problem)
         self._note = HeldNote(default_file(self.get_fully_qualified_name()), self.get_logger())
         if before := self._note.read():
-            self._guard.stop(f"the guard, as the one before it ended while it was held: {before}")
+            self.get_logger().warning("held as it was before this guard was started anew:")
+            self._guard.hold(before)
         # Unknown, so that the first look is said, whichever it is.
         self._stopped: bool | None = None
         self._passed, self._sent_s = STOP, -math.inf
@@ -232,11 +234,13 @@ class CmdGuardNode(SuiteNode, Node):
         return f"low obstacles do not stop it: {grid}" if keeps_clear and grid else None
 
     def close(self) -> None:
-        """Publish a last zero; who ends it in order means it, and may start it anew."""
+        """Publish a last zero; after Ctrl-C nothing holds the rover when it is started anew."""
         self._inputs.close()
         self._send(STOP, self.get_clock().now().to_msg())
         self._publisher.wait_for_all_acked(DELIVERY_LIMIT)
-        self._note.forget()
+        # Under systemd a launch that died is ended by SIGINT as well.
+        if interrupted() and "NOTIFY_SOCKET" not in os.environ:
+            self._note.forget()
 
 
 def _endpoint(end: Any) -> tuple[str, bytes]:

@@ -66,6 +66,21 @@ def test_somebody_counts_by_where_he_was_when_the_rover_could_still_stop(setup):
         assert contact.unseen == why, room_m
 
 
+def test_who_steps_back_as_he_is_hit_was_seen_where_he_stood(setup):
+    simulation = in_room(setup, with_walker=True)
+    judge, walker = Judge(simulation, setup), simulation.walker
+    walker.step = lambda *_: None
+    x_m = simulation.pose.x_m + 1.0
+    walker._put([x_m, 0.0])
+    for tick in range(180):
+        judge.note(tick % 3 == 0, tick % 3 == 0, True)
+        if x_m - simulation.pose.x_m < 0.2 + 0.15 + 0.005:
+            walker._put([x_m + 0.03, 0.0])
+        simulation.step(FULL_M_S, 0.0, TICK_S)
+        judge.look()
+    assert [contact.unseen for contact in judge.contacts] == [None]
+
+
 def test_one_who_stands_is_not_run_into_by_a_command_that_came_in_time(setup):
     """A contact right after the start counts from the start: what was commanded is executed."""
     simulation = in_room(setup, box(0.32, 0.5))

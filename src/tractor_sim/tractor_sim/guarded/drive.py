@@ -23,7 +23,7 @@ from ..sensors import BodyPose
 from ..simulation import Simulation
 from ..world import TIGHT, Solid, Style, make_world
 from .faults import FAULTS, Sensors
-from .sight import MOVED, STOOD_M, Sight, touched_points
+from .sight import MOVED, STOOD_M, Sight, touched_points, touches
 from .software import Software, guard_parameters
 
 TICK_S = 1.0 / CONTROL_HZ
@@ -191,6 +191,7 @@ class Judge:
         if (
             simulation.walker is not None and then is not None and solid is simulation.walker.solid
             and math.hypot(then.x_m - solid.x_m, then.y_m - solid.y_m) > STOOD_M
+            and not touches(then, simulation.pose, setup.robot)
         ):  # fmt: skip
             unseen: str | None = MOVED
         else:

@@ -136,10 +136,18 @@ class Sight:
 def touched_points(solid: Solid, rover: BodyPose, robot: Robot) -> NDArray[np.float64]:
     """Return the points of a solid's outline that are nearest to the footprint, (n, 2) m."""
     points = _outline(solid)
-    cos, sin = math.cos(rover.yaw_rad), math.sin(rover.yaw_rad)
-    seen = (points - (rover.x_m, rover.y_m)) @ np.array([[cos, -sin], [sin, cos]])
-    apart_m = room(seen, robot)
+    apart_m = _apart_m(points, rover, robot)
     return points[apart_m <= apart_m.min() + TOUCHED_M]
+
+
+def touches(solid: Solid, rover: BodyPose, robot: Robot) -> bool:
+    """Return whether a solid at this place is touched by the footprint."""
+    return bool(_apart_m(_outline(solid), rover, robot).min() <= TOUCHED_M)
+
+
+def _apart_m(points: NDArray[np.float64], rover: BodyPose, robot: Robot) -> NDArray[np.float64]:
+    cos, sin = math.cos(rover.yaw_rad), math.sin(rover.yaw_rad)
+    return room((points - (rover.x_m, rover.y_m)) @ np.array([[cos, -sin], [sin, cos]]), robot)
 
 
 def _outline(solid: Solid) -> NDArray[np.float64]:

@@ -30,6 +30,12 @@ EXIT_LIMIT_S = 2.0
 CLOSE_LIMIT_S = 5.0
 # Set by SIGINT and SIGTERM; whatever waits looks at it.
 ENDING = threading.Event()
+_signals: list[int] = []
+
+
+def interrupted() -> bool:
+    """Return whether SIGINT ends this process, as Ctrl-C does, and not SIGTERM or a fault."""
+    return signal.SIGINT in _signals
 
 
 def _end_on_signals() -> None:
@@ -47,7 +53,7 @@ def _end_on_signals() -> None:
         signal.signal(number, lambda *_: None)
 
     def end() -> None:
-        os.read(awake, 1)
+        _signals.extend(os.read(awake, 1))
         faulthandler.dump_traceback_later(EXIT_LIMIT_S + CLOSE_LIMIT_S, exit=True)
         ENDING.set()
 
