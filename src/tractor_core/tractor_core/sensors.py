@@ -63,9 +63,9 @@ class Scan:
         Args:
             code: see robot.lidar_no_return.
         """
-        nothing = self._codes.get(code)
-        if nothing is None:
+        if code == "inf":
             return self
+        nothing = self._codes[code]
         return dataclasses.replace(
             self, ranges_m=np.where(nothing, np.float32(np.inf), self.ranges_m)
         )

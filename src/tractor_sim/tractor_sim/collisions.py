@@ -21,20 +21,16 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from tractor_core import cli as commands
-from tractor_core.errors import TractorError
 from tractor_core.files import replace_file
-from tractor_core.system_error import explain
-from tractor_core.text import printable, printable_message
 
 from .guarded.drive import Drive, Task, drive
 from .guarded.faults import FAULTS
-from .rollout import FIRST_UNSEEN_SEED, MAX_SECONDS
-from .workers import in_processes
+from .rollout import add_options, all_there, seeds_of
+from .workers import ENDS, ended_by, in_processes
 
 RANDOM = "random actor"
 TOUCHED = 6
@@ -231,56 +227,26 @@ def main(argv: list[str] | None = None) -> int:
         "--faults", nargs="+", choices=FAULTS, default=[*FAULTS], metavar="FAULT",
         help=f"of {', '.join(map(repr, FAULTS))} (default: all)",
     )  # fmt: skip
-    parser.add_argument("--worlds", type=int, default=100, help="how many (default: 100)")
-    parser.add_argument(
-        "--seconds", type=float, default=15.0, help="length of a drive (default: 15)"
-    )
-    parser.add_argument(
-        "--first-seed", type=int, default=FIRST_UNSEEN_SEED, help="first world (default: 1000000)"
-    )
-    parser.add_argument(
-        "--processes", type=int, default=2, help="drives at the same time (default: 2)"
-    )
+    add_options(parser, worlds=100, seconds=15.0)
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="a page for the tables")
     arguments = parser.parse_args(argv)
     if arguments.out is not None:
         commands.require_output(parser, "--out", arguments.out, ".md")
-    if min(arguments.worlds, arguments.processes) < 1 or not 0 < arguments.seconds <= MAX_SECONDS:
-        parser.error(
-            "--worlds, --processes and --seconds: expected more than 0, and at most "
-            f"{MAX_SECONDS:g} s"
-        )
-    if arguments.first_seed < 0:
-        parser.error(f"--first-seed: expected 0 or more, found {arguments.first_seed}")
-    models: list[str | None] = [None]
-    if arguments.model is not None:
-        models.append(arguments.model)
-        if not Path(arguments.model).is_file():
-            print(
-                f"{printable(arguments.model)}: expected a model, found no such file",
-                file=sys.stderr,
-            )
-            return 1
+    seeds = seeds_of(parser, arguments)
+    models = [None] if arguments.model is None else [None, arguments.model]
+    if not all_there(models):
+        return 1
     commands.set_up_log("%(message)s")
     try:
         findings = measure(
-            arguments.faults, models,
-            range(arguments.first_seed, arguments.first_seed + arguments.worlds),
+            arguments.faults, models, seeds,
             arguments.seconds, str(commands.params_file(arguments.params)), arguments.processes,
         )  # fmt: skip
         commands.answer(arguments.json, findings.as_json(), lambda: page(findings))
         if arguments.out is not None:
             write(arguments.out, findings)
-    except (TractorError, OSError) as error:
-        text = explain(error, arguments.out or Path()) if isinstance(error, OSError) else error
-        print(printable_message(text), file=sys.stderr)
-        return 1
-    except BrokenProcessPool:
-        print("a process died, as where memory runs out; try --processes 1", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return commands.INTERRUPTED
+    except ENDS as error:
+        return ended_by(error, arguments.out or Path())
     touched = list(findings.seen())
     for line in touched:
         print(line, file=sys.stderr)

@@ -26,18 +26,17 @@ from numpy.typing import NDArray
 from tractor_core import cli as commands
 from tractor_core import diversity, reference_observations
 from tractor_core.diversity import DiverseSet
-from tractor_core.errors import SensorError, TractorError
+from tractor_core.errors import SensorError
 from tractor_core.kinematics import action_to_velocity
 from tractor_core.packed import PackedSamples
 from tractor_core.samples import Sample
-from tractor_core.system_error import explain
-from tractor_core.text import printable, printable_message
+from tractor_core.text import printable
 
 from .disturbance import Disturbance
 from .expert import Expert
 from .senses import CONTROL_HZ, SCAN_EVERY_TICKS, Senses, Setup
 from .simulation import Simulation
-from .workers import in_processes
+from .workers import ENDS, ended_by, in_processes
 from .world import REGULAR, TIGHT, WIDE, make_world
 
 # Worlds that neither training, judging nor the demo draws: theirs stay below.
@@ -194,13 +193,8 @@ def main(argv: list[str] | None = None) -> int:
             made_by += f" --params {arguments.params}"
         origin = reference_observations.Origin.load(params_file)
         reference_observations.write(out, frames, worlds, made_by, origin)
-    except (TractorError, OSError) as error:
-        text = explain(error, out) if isinstance(error, OSError) else error
-        print(printable_message(text), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return commands.INTERRUPTED
+    except ENDS as error:
+        return ended_by(error, out)
     print(table(frames, setup))
     print(
         f"{len(frames)} frames, {out.stat().st_size / 1000:.0f} kB, contract "

@@ -22,7 +22,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +29,9 @@ from numpy.typing import NDArray
 
 from tractor_core import cli as commands
 from tractor_core.contract import Contract
-from tractor_core.errors import SensorError, TractorError
+from tractor_core.errors import SensorError
 from tractor_core.kinematics import STOP, Velocity, action_to_velocity
-from tractor_core.system_error import explain
-from tractor_core.text import printable, printable_message
+from tractor_core.text import printable
 from tractor_inference.model import file as model_file
 from tractor_inference.model.backends import Backend, open_backend
 from tractor_inference.model.policy import Policy
@@ -42,7 +40,7 @@ from . import comparison
 from .expert import Expert
 from .senses import CONTROL_HZ, SCAN_EVERY_TICKS, Senses, Setup
 from .simulation import Simulation
-from .workers import in_processes
+from .workers import ENDS, ended_by, in_processes
 
 # Worlds that no training run has drawn: training seeds stay below.
 FIRST_UNSEEN_SEED = 1_000_000
@@ -199,6 +197,39 @@ def drive(tasks: Sequence[Task], processes: int) -> list[Run]:
     return runs
 
 
+def add_options(parser: argparse.ArgumentParser, worlds: int, seconds: float) -> None:
+    """Let a command be told which worlds to drive, for how long, in how many processes."""
+    for name, kind, default, text in (
+        ("--worlds", int, worlds, "how many (default: {})"),
+        ("--seconds", float, seconds, "length of a run (default: {:g})"),
+        ("--first-seed", int, FIRST_UNSEEN_SEED,
+         "first world (default: {}; training draws none from there on)"),
+        ("--processes", int, 2, "runs at the same time (default: {})"),
+    ):  # fmt: skip
+        parser.add_argument(name, type=kind, default=default, help=text.format(default))
+
+
+def seeds_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> range:
+    """Return the seeds of the worlds; what `add_options` was given wrong is wrong usage."""
+    if min(arguments.worlds, arguments.processes) < 1 or not 0 < arguments.seconds <= MAX_SECONDS:
+        parser.error(
+            "--worlds, --processes and --seconds: expected more than 0, and at most "
+            f"{MAX_SECONDS:g} s"
+        )
+    if arguments.first_seed < 0:
+        parser.error(f"--first-seed: expected 0 or more, found {arguments.first_seed}")
+    return range(arguments.first_seed, arguments.first_seed + arguments.worlds)
+
+
+def all_there(models: Sequence[str | None]) -> bool:
+    """Return whether each model is a file, and say on standard error which is none."""
+    for model in models:
+        if model is not None and not Path(model).is_file():
+            print(f"{printable(model)}: expected a model, found no such file", file=sys.stderr)
+            return False
+    return True
+
+
 @commands.printing
 def main(argv: list[str] | None = None) -> int:
     """Measure a policy in closed loop and return the exit code."""
@@ -215,36 +246,19 @@ def main(argv: list[str] | None = None) -> int:
         "--backend", default="auto",
         help="how to run the model (default: auto, by its suffix and the machine)",
     )  # fmt: skip
-    parser.add_argument("--worlds", type=int, default=40, help="how many (default: 40)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of a run (default: 60)")
-    parser.add_argument(
-        "--first-seed", type=int, default=FIRST_UNSEEN_SEED,
-        help="first world (default: 1000000; training draws none from there on)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--processes", type=int, default=2, help="runs at the same time (default: 2)"
-    )
+    add_options(parser, worlds=40, seconds=60.0)
     arguments = parser.parse_args(argv)
     if arguments.plot is not None:
         if not arguments.compare:
             parser.error("--plot: is drawn of a comparison, with --compare")
         commands.require_output(parser, "--plot", arguments.plot, ".png", ".svg")
-    if min(arguments.worlds, arguments.processes) < 1 or not 0 < arguments.seconds <= MAX_SECONDS:
-        parser.error(
-            "--worlds, --processes and --seconds: expected more than 0, and at most "
-            f"{MAX_SECONDS:g} s"
-        )
-    if arguments.first_seed < 0:
-        parser.error(f"--first-seed: expected 0 or more, found {arguments.first_seed}")
+    seeds = seeds_of(parser, arguments)
     commands.set_up_log("%(message)s")
-    seeds = range(arguments.first_seed, arguments.first_seed + arguments.worlds)
     drivers: list[str | None] = [arguments.model]
     if arguments.compare:
         drivers = [None if name == EXPERT else name for name in arguments.compare]
-    for driver in drivers:
-        if driver is not None and not Path(driver).is_file():
-            print(f"{printable(driver)}: expected a model, found no such file", file=sys.stderr)
-            return 1
+    if not all_there(drivers):
+        return 1
     try:
         params_file = str(commands.params_file(arguments.params))
         tasks = [
@@ -255,16 +269,8 @@ def main(argv: list[str] | None = None) -> int:
         runs = drive(tasks, arguments.processes)
         if arguments.compare:
             return _compared(arguments, runs)
-    except (TractorError, OSError) as error:
-        text = explain(error, arguments.plot or Path()) if isinstance(error, OSError) else error
-        print(printable_message(text), file=sys.stderr)
-        return 1
-    except BrokenProcessPool:
-        print("a process died, as where memory runs out; try --processes 1", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return commands.INTERRUPTED
+    except ENDS as error:
+        return ended_by(error, arguments.plot or Path())
     verdict = Verdict.of(runs, arguments.seconds)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(verdict)))

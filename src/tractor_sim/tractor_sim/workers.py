@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TypeVar
 
 from tractor_core import cli as commands
+from tractor_core.errors import TractorError
+from tractor_core.system_error import explain
+from tractor_core.text import printable_message
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+# What may end work in processes; `ended_by` says it.
+ENDS = (TractorError, OSError, BrokenProcessPool, KeyboardInterrupt)
 
 
 def begin_worker() -> None:
@@ -42,3 +51,22 @@ def in_processes(
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
+
+
+def ended_by(error: BaseException, file: Path) -> int:
+    """Say on standard error what ended a command that works in processes; return its exit code.
+
+    Args:
+        error: one of ENDS.
+        file: that it writes, for what the system says of no file.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return commands.INTERRUPTED
+    text: object = error
+    if isinstance(error, BrokenProcessPool):
+        text = "a process died, as where memory runs out; try --processes 1"
+    elif isinstance(error, OSError):
+        text = explain(error, file)
+    print(printable_message(text), file=sys.stderr)
+    return 1

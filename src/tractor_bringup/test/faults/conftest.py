@@ -1,8 +1,9 @@
-"""The report of all rows of a run."""
+"""What the rows share: the nodes that they run on, and the report of a run."""
 
 import pytest
 
 from faults.report import Report
+from faults.rig import Rig
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +11,11 @@ def report(repository):
     report = Report(repository)
     yield report
     report.write()
+
+
+@pytest.fixture(scope="module")
+def rig(shared_ros_graph):
+    """All nodes as the parameter file has them; modules that need others have their own."""
+    rig = Rig(shared_ros_graph)
+    yield rig
+    rig.end()

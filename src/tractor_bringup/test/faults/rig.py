@@ -338,6 +338,10 @@ class Rig:
         self.resume(fault, measured)
         return measured
 
+    def stopped_since(self, at_s: float) -> int:
+        """Return how many commands since then were zero."""
+        return sum(not command.moves for command in self.since(at_s))
+
     def resume(self, fault: Fault, measured: Measured) -> None:
         """End the fault and measure when it drives again."""
         self.heal()

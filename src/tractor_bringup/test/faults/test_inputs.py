@@ -7,7 +7,7 @@ import pytest
 import test_nodes as nodes
 
 from faults.report import chosen
-from faults.rig import AGE_S, PERIOD_S, SCAN_PERIOD_S, STOP_S, Fault, Rig
+from faults.rig import AGE_S, PERIOD_S, SCAN_PERIOD_S, STOP_S, Fault
 from tractor_inference.guard.senders import SILENT_S
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
@@ -231,13 +231,6 @@ FAULTS = [
     Fault("scan ends, a second source commands full speed", RIVAL, dead_scan_and_second_source,
           says="scan ", resume_s=RIVAL_S, short=True),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def rig(shared_ros_graph):
-    rig = Rig(shared_ros_graph)
-    yield rig
-    rig.end()
 
 
 @pytest.mark.parametrize("fault", chosen(FAULTS), ids=lambda fault: fault.name)

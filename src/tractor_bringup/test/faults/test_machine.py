@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from faults.report import chosen
-from faults.rig import Fault, Rig
+from faults.rig import Fault
 from tractor_bringup.process import Process, stop_all
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
@@ -64,13 +64,6 @@ ROWS = [
     Fault("ten DDS participants come and go, again and again, for 30 s", ON, participants,
           relieve, stops=False, watched_s=30.0, repeats=1),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def rig(shared_ros_graph):
-    rig = Rig(shared_ros_graph)
-    yield rig
-    rig.end()
 
 
 @pytest.mark.parametrize("fault", chosen(ROWS), ids=lambda fault: fault.name)

@@ -56,7 +56,7 @@ def flood(service, period_s):
         measured = Measured()
         if not rig.wait(lambda: len(answers) == FLOOD, 20.0):
             measured.wrong.append(f"{FLOOD - len(answers)} of {FLOOD} calls were not answered")
-        measured.zeros = sum(not command.moves for command in rig.since(at_s))
+        measured.zeros = rig.stopped_since(at_s)
         busy = [took_s for took_s, answer in answers if "busy" in answer.message]
         done = sum(answer.success for _, answer in answers)
         measured.note = f"{done} of {FLOOD} done, {len(busy)} busy"
@@ -105,7 +105,7 @@ def loosen(rig, fault):
                 measured.wrong.append(f"{node} took {name} = {value}")
         if rig.call(GetParameters, f"/{node}/get_parameters", names).values != before:
             measured.wrong.append(f"{node} has other limits")
-    measured.zeros = sum(not command.moves for command in rig.since(at_s))
+    measured.zeros = rig.stopped_since(at_s)
     measured.note = f"{asked} refused, each with a reason"
     rig.resume(fault, measured)
     return measured
@@ -133,7 +133,7 @@ def storm(rig, fault):
         asked, taken = asked + 1, taken + done
         if not (done or reason):
             measured.wrong.append(f"{node} refused {name} without a reason")
-    measured.zeros = sum(not command.moves for command in rig.since(at_s))
+    measured.zeros = rig.stopped_since(at_s)
     measured.note = f"{asked} asked, {taken} taken"
     rig.resume(fault, measured)
     return measured
@@ -177,7 +177,7 @@ def write_model(change):
         if answer.success:
             measured.wrong.append(f"taken: {answer.message}")
         rig.listen(fault.watched_s)
-        measured.zeros = sum(not command.moves for command in rig.since(at_s))
+        measured.zeros = rig.stopped_since(at_s)
         rig.model.write_bytes(good)
         rig.resume(fault, measured)
         return measured

@@ -23,8 +23,6 @@ from ..samples.split import Split
 from ..store import folder as models_folder
 from . import attempts, validation
 
-ACCEPTED = "accepted with warnings: "
-
 
 @dataclasses.dataclass(frozen=True)
 class Built:
@@ -62,7 +60,7 @@ class Picked:
         return manifest.WARNED if self.warnings and word == manifest.PASS else word
 
 
-def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
+def describe(built: Built, picked: Picked) -> dict[str, Any]:
     """Return a conversion as plain JSON types: files, samples, validation and what was tried."""
     request, split, tried = built.request, picked.split, built.tried
     params, output = request.parameters, request.output
@@ -79,8 +77,6 @@ def describe(built: Built, picked: Picked, promoted: bool) -> dict[str, Any]:
         )
     if picked.because:
         notes.append(f"FP16, because {picked.because}")
-    elif promoted:
-        notes += [f"{ACCEPTED}{warning}" for warning in picked.warnings]
     notes += picked.validated.verdict.remarks
     used = picked.attempt.frames
     fp16 = attempts.Attempt(attempts.FP16, 0, picked.fp16, split=picked.attempt.split)

@@ -122,13 +122,14 @@ def convert(request: Request, command: Sequence[str] = toolkit_child.CHILD) -> d
         built = record.Built(request, facts, material, tried)
         with watch.stage("gate"):
             picked, refusal = _pick(request, splits, tried)
-            result = record.describe(built, picked, promoted=refusal is None)
+            result = record.describe(built, picked)
             if refusal is not None:
                 raise _refused(refusal, built, picked, result)
         created = datetime.datetime.now(datetime.timezone.utc)
         if request.drive:
             with watch.stage("drive"):
                 _drive(built, picked, result, work, created)
+        result["notes"] += [f"accepted with warnings: {warning}" for warning in picked.warnings]
         with watch.stage("files"):
             result["seconds"] = watch.seconds
             place = request.output.parent.resolve() / models_folder.VERSIONS / request.output.stem
@@ -220,8 +221,6 @@ def _refused(
 ) -> StageError:
     """Return the error of a conversion that promotes nothing; its report is a temporary file."""
     found = result["validation"]
-    accepted = [f"{record.ACCEPTED}{warning}" for warning in picked.warnings]
-    result["notes"] = [note for note in result["notes"] if note not in accepted]
     result |= {"refused": refusal.headline, "advice": [*refusal.advice], "model": "not promoted"}
     result["validation"] = found | {"reasons": [*refusal.reasons]}
     if refusal.stage == "gate":
