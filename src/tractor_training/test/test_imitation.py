@@ -11,7 +11,7 @@ from tractor_inference.model.onnx import model as onnx_model
 from tractor_sim.rollout import Verdict
 from tractor_training import card, imitate, imitation
 from tractor_training.export import export
-from tractor_training.network import make_network
+from tractor_training.network import make_network, round_weights
 
 # Its weights are float32; the guide's INT8 models, a quarter of such a file, have about 600 kB.
 LARGEST_ONNX = 1_600_000
@@ -67,6 +67,39 @@ def test_activations_are_trained_as_int8_holds_them(params_file):
         assert (steps - steps.round()).abs().max() < 1e-3
         # Half a step, and what the layers before it passed on.
         assert 0.0 < (rounded - exact).abs().max() < 0.1
+
+
+def test_weights_are_rounded_to_the_steps_of_their_channel(params_file):
+    torch = pytest.importorskip("torch", reason="making an actor needs torch")
+    torch.manual_seed(0)
+    network = make_network(contract_module.load(params_file))
+    with torch.no_grad():
+        network.head[0].weight[3] = 0.0
+        network.head[0].weight[4] = torch.linspace(0.2, 0.9, network.head[0].in_features)
+    before = {name: values.clone() for name, values in network.named_parameters()}
+    round_weights(network)
+    rounded = {name: values.clone() for name, values in network.named_parameters()}
+    for name, values in rounded.items():
+        if name.endswith("bias"):
+            assert (values == before[name]).all()
+            continue
+        channels, old = values.flatten(1), before[name].flatten(1)
+        step = (old.amax(1).clamp(min=0.0) - old.amin(1).clamp(max=0.0)).clamp(min=1e-9) / 255
+        numbers = channels / step[:, None]
+        assert (numbers - numbers.round()).abs().max() < 1e-2
+        assert numbers.amax(1).clamp(min=0.0).sub(numbers.amin(1).clamp(max=0.0)).max() < 255.5
+        assert ((channels - old).abs().amax(1) <= 1.01 * step).all()
+    round_weights(network)
+    for name, values in network.named_parameters():
+        assert torch.allclose(values, rounded[name], atol=1e-6)
+
+
+def test_the_weights_of_the_reference_actor_are_on_steps(actor):
+    onnx = pytest.importorskip("onnx")
+    weights = [w for w in onnx.load(actor).graph.initializer if len(w.dims) > 1]
+    assert len(weights) == 9
+    for weight in map(onnx.numpy_helper.to_array, weights):
+        assert max(len(np.unique(channel)) for channel in weight) <= 256
 
 
 @pytest.mark.parametrize("cells", [16, 48, 100])

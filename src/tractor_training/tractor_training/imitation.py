@@ -28,7 +28,7 @@ from tractor_sim.simulation import Simulation
 from tractor_sim.workers import in_processes
 
 from .export import export
-from .network import make_network
+from .network import make_network, round_weights
 
 IMITATION_WORLDS, DAGGER_WORLDS, DAGGER_ROUNDS = 120, 80, 4
 IMITATION_FRAMES, DAGGER_FRAMES = 100, 200
@@ -220,5 +220,6 @@ def train(out: Path, params_file: str, seed: int, processes: int) -> int:
                 steps = LAST_STEPS if round_index == DAGGER_ROUNDS else DAGGER_STEPS
                 fit(network, frames, setup.contract, steps, DAGGER_RATE, seed)
             export(network, setup.contract, student)
-        out.write_bytes(student.read_bytes())
+    round_weights(network)
+    export(network, setup.contract, out)
     return len(frames.label)
