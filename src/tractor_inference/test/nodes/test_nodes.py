@@ -72,19 +72,23 @@ class Sensors:
         if now < self._next:
             return
         self._next = now + 1 / 30
-        if not self.frozen:
-            # The noise of a sensor.
-            self._noise_m = -self._noise_m
-            self.scan.ranges[90] += self._noise_m
-            self.depth.data[0] ^= not self.frozen_image
         for name in self.topics:
             if name not in self.muted and now >= self._due.get(name, 0.0):
                 self._due[name] = now + self.seldom.get(name, 0.0)
+                self._add_noise(name)
                 message = getattr(self, name)
                 clock_ns = self.node.get_clock().now().nanoseconds
                 stamp_ns = self.held_ns or clock_ns + int(self.offset_s * 1e9)
                 message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
                 self.publishers[name].publish(message)
+
+    def _add_noise(self, name):
+        """Let no two messages of a sensor be alike, unless it is frozen."""
+        if name == "scan" and not self.frozen:
+            self._noise_m = -self._noise_m
+            self.scan.ranges[90] += self._noise_m
+        elif name == "depth" and not (self.frozen or self.frozen_image):
+            self.depth.data[0] ^= 1
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ def test_another_fault_is_said_within_two_seconds():
 def test_two_faults_that_alternate_flood_no_log():
     events = [(second / 10, str(second % 2)) for second in range(100)]
     assert len(said_at(Repeated(), events)) <= 6
+    night = [(float(second), str(second % 3)) for second in range(8 * 3600)]
+    assert len(said_at(Repeated(), night)) < 3 * 60
 
 
 def test_what_comes_back_is_said_at_once():
