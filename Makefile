@@ -13,6 +13,7 @@ ROS := /opt/ros/jazzy
 ros_origin := $(if $(wildcard $(ROS)/setup.bash),apt,wheels)
 # Of this folder: in a checkout that was moved, the paths within .venv are those of before.
 ready := .venv/ready-ros-$(ros_origin)-$(shell pwd | cksum | cut -d' ' -f1)
+training := .venv/training
 run := $(if $(filter apt,$(ros_origin)),source $(ROS)/setup.bash;) .venv/bin/
 
 # Ahead of the first start, which would otherwise take seconds longer.
@@ -77,15 +78,22 @@ $(ready): requirements/python.txt requirements/ros.txt requirements/rknn.txt
 	rm .venv/unfinished
 	touch $@
 
+$(training): $(ready) requirements/nats.txt requirements/training.txt
+	@for file in nats training; do
+	  .venv/bin/python -m pip --disable-pip-version-check -qq install --no-deps -r requirements/$$file.txt || {
+	    echo "setup: pip could not install requirements/$$file.txt, see the error above" >&2; exit 1; }
+	done
+	touch $@
+
 demo: $(ready) ## Drive, sample, convert, drive again in INT8; SOURCE=recordings: recorded sensors
 	@$(run)python -m tractor_bringup.demo $(if $(SOURCE),--source $(SOURCE))
 
 # Those of ROS go by the clock: they have the machine for themselves.
-test: $(ready) ## Run every test
+test: $(training) ## Run every test
 	@$(run)python -m pytest -n 2 -m "not ros"
 	$(run)python -m pytest -m ros
 
-test-quick: $(ready) ## Run the tests that start no ROS process, toolkit or emulator
+test-quick: $(training) ## Run the tests that start no ROS process, toolkit or emulator
 	@$(run)python -m pytest -n 2 -m "not slow and not ros and not toolkit and not qemu"
 
 fuzz: $(ready) ## Fuzz every parser for MINUTES=5 in all; cases that fail are kept in fuzz_output/

@@ -42,8 +42,8 @@ from tractor_core.observation import Observation
 from tractor_core.paths import default_params_file
 from tractor_core.reference_observations import Origin
 from tractor_inference.model import limited, manifest
-from tractor_inference.recording.recorder import Recorder
-from tractor_inference.recording.sampler import RECOUNT_S, SamplerParameters
+from tractor_inference.recording.recorder import Recorder, RecorderParameters
+from tractor_inference.recording.sampler import RECOUNT_S
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "sac_actor_reference.onnx"
@@ -90,9 +90,9 @@ def sample(folder: Path, begun: Event, starter: int) -> None:
     """Sample random frames for as long as the process that started this one lives."""
     contract = contract_module.load(default_params_file())
     recorder = Recorder(contract)
-    parameters = SamplerParameters(
+    parameters = RecorderParameters(
         calibration_dir=str(folder), sample_probability=1.0, sample_keep=KEPT,
-        sample_retention="reservoir",
+        sample_retention="reservoir", experience_dir="",
     )  # fmt: skip
     rng = np.random.default_rng()
     frames = [random_frame(rng, contract) for _ in range(50)]

@@ -10,9 +10,10 @@ from fuzz import targets
 from fuzz.limits import within_limits
 
 NAMES = [
-    "sample", "reference_set", "manifest", "history", "versions", "copied_manifest", "parameters",
-    "metadata", "mcap", "sqlite", "packed_bag", "messages", "toolkit_result", "toolkit_actions",
-    "scans_npz", "scan_csv", "depth_png", "camera_json", "fast_dds", "json", "yaml", "onnx",
+    "sample", "experience", "reference_set", "manifest", "history", "versions", "copied_manifest",
+    "parameters", "metadata", "mcap", "sqlite", "packed_bag", "messages", "toolkit_result",
+    "toolkit_actions", "scans_npz", "scan_csv", "depth_png", "camera_json", "fast_dds", "json",
+    "yaml", "onnx",
 ]  # fmt: skip
 
 

@@ -9,13 +9,14 @@ import pytest
 
 PACKAGES = (
     "tractor_core", "tractor_inference", "tractor_calibration", "tractor_sim", "tractor_training",
-    "tractor_bringup",
+    "tractor_bringup", "tractor_link",
 )  # fmt: skip
 LIGHT = {*sys.stdlib_module_names, *PACKAGES, "numpy", "yaml"}
 # Whole modules that one library is for; they are imported only by who asks for them.
 LIBRARY_MODULES = {
     "tractor_core.bev.numba_kernel": {"numba"},
     "tractor_core.bev.opencv_kernel": {"cv2"},
+    "tractor_training.sac": {"torch"},
 }
 ROS = {
     "ament_index_python", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "launch",

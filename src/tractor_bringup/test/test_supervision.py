@@ -9,6 +9,7 @@ import pytest
 from tractor_inference.nodes.watchdog import EXIT_HUNG
 
 HOME = "/opt/rover"
+WRITTEN = {"calibration_data", "experience"}
 
 
 @pytest.fixture
@@ -33,8 +34,8 @@ def test_systemd_takes_the_unit_without_a_word(repository, unit, tmp_path):
 
 def test_what_the_unit_names_is_in_the_checkout(repository, unit):
     named = set(re.findall(rf"^[^#].*?{HOME}/(\S+)", unit, re.M))
-    assert named == {"start_sac_rover.sh", "config/fastdds_loopback.xml", "calibration_data"}
-    assert all((repository / path).is_file() for path in named - {"calibration_data"})
+    assert named == {"start_sac_rover.sh", "config/fastdds_loopback.xml", *WRITTEN}
+    assert all((repository / path).is_file() for path in named - WRITTEN)
 
 
 def test_the_start_script_takes_the_units_arguments(repository, unit):

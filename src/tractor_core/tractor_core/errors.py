@@ -5,6 +5,8 @@ TractorError
 +-- ContractError    data or a model does not follow the observation contract
 +-- SensorError      one sensor message cannot be used
 +-- SampleError      one calibration sample cannot be used
++-- ExperienceError  one chunk of experience cannot be used
++-- LinkError        the training server, or what comes from it, cannot be used
 +-- ModelError       a model cannot be opened, or does not answer as it must
 
 Every message says what was expected, what was found and, where it is not obvious, what to do.
@@ -75,6 +77,14 @@ class SensorError(TractorError):
 
 class SampleError(TractorError):
     """One calibration sample cannot be used."""
+
+
+class ExperienceError(TractorError):
+    """One chunk of experience cannot be used."""
+
+
+class LinkError(TractorError):
+    """The training server, or what comes from it, cannot be used."""
 
 
 class ModelError(TractorError):

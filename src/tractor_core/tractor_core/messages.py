@@ -224,13 +224,19 @@ def odometry_from_message(message: Any, robot: Robot) -> OdometrySample:
         SensorError: as `twist_from_odometry`, or a pose that is no rotation.
     """
     linear, angular = twist_from_odometry(message, robot)
-    position, q = message.pose.pose.position, message.pose.pose.orientation
+    q = message.pose.pose.orientation
     norm = math.sqrt(q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w)
     if abs(norm - 1.0) > QUATERNION_TOLERANCE:
         raise SensorError("odom: expected a quaternion of length 1", f"{norm:g}")
-    yaw = math.atan2(2.0 * (q.w * q.z + q.x * q.y), 1.0 - 2.0 * (q.y * q.y + q.z * q.z))
     stamp = stamp_ns(message.header.stamp)
-    return OdometrySample(stamp, position.x, position.y, yaw, linear, angular)
+    return OdometrySample(stamp, *planar_pose(message.pose.pose), linear, angular)
+
+
+def planar_pose(pose: Any) -> tuple[float, float, float]:
+    """Return a geometry_msgs/Pose as x, y in m and yaw in rad."""
+    q = pose.orientation
+    yaw = math.atan2(2.0 * (q.w * q.z + q.x * q.y), 1.0 - 2.0 * (q.y * q.y + q.z * q.z))
+    return pose.position.x, pose.position.y, yaw
 
 
 def fill_occupancy(message: Any, channel: NDArray[np.float32], resolution_m: float) -> None:

@@ -254,6 +254,11 @@ class Unpacker:
         """Whether the frame is complete."""
         return self._inflater.eof
 
+    @property
+    def follows(self) -> bool:
+        """Whether more came after the complete frame."""
+        return bool(self._inflater.unused_data)
+
     def add(self, packed: bytes) -> Iterator[bytes]:
         """Yield what one more piece gives, in small pieces.
 

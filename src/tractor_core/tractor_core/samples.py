@@ -73,12 +73,15 @@ def sample_problems(bev: NDArray, proprio: NDArray, contract: Contract) -> list[
         elif name == "bev" and (array.min() < 0.0 or array.max() > 1.0):
             problems.append(Problem("bev: expected 0..1", f"{array.min():.3g}..{array.max():.3g}"))
         elif name == "proprio":
-            problems += _proprio_range_problems(array, contract)
+            problems += proprio_range_problems(array, contract)
     return problems
 
 
-def _proprio_range_problems(proprio: NDArray, contract: Contract) -> list[Problem]:
-    """Ranges of the guide; an outlier in one sample ruins the quantisation of the whole tensor."""
+def proprio_range_problems(proprio: NDArray, contract: Contract) -> list[Problem]:
+    """Return which features of a raw vector (6,) are beyond what the guide says they can be.
+
+    An outlier in one sample ruins the quantisation of the whole tensor.
+    """
     limits = {"lidar_min": (0.0, LIDAR_MIN_CAP_M)}
     limits |= dict.fromkeys(("prev_lin", "prev_ang", "gap_heading"), (-1.0, 1.0))
     # Velocities have no hard limit; beyond the clip of the contract they are certainly wrong units.

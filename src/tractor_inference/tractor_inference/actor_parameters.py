@@ -7,11 +7,11 @@ import dataclasses
 from tractor_core.parameters import param
 
 from .model.opener import ModelParameters
-from .recording.sampler import SamplerParameters
+from .recording.recorder import RecorderParameters
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorParameters(ModelParameters, SamplerParameters):
+class ActorParameters(ModelParameters, RecorderParameters):
     """The sac_actor section of config/sac_rover.yaml."""
 
     autostart: bool = param("Configure and activate at start.", True)

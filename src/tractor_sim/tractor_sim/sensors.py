@@ -6,6 +6,7 @@ floor, so a world direction is the mounted direction turned by the body's yaw.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -184,9 +185,17 @@ class Lidar:
 
 
 class DepthCamera:
-    """A forward depth camera in the robot's camera pose; the floor is in its image."""
+    """A forward depth camera in the robot's camera pose; the floor is in its image.
 
-    def __init__(self, robot: Robot, caster: RayCaster, rng: np.random.Generator) -> None:
+    Args:
+        every: one that has only every n-th row and column, as fast as its rays are few; it divides
+            both, and at 4 two pixels at the grid's edge still lie within a cell.
+    """
+
+    def __init__(
+        self, robot: Robot, caster: RayCaster, rng: np.random.Generator, every: int = 1
+    ) -> None:
+        self._every = every
         # One row and one column more than the image has, so that all of it lies between cast rays.
         shape = (DEPTH_HEIGHT + 1, DEPTH_WIDTH + 1)
         per_metre = pixel_rays(shape, DEPTH_INTRINSICS, robot.camera).reshape(3, -1)
@@ -202,14 +211,23 @@ class DepthCamera:
     def image(self, body: BodyPose) -> DepthImage:
         """Return one noisy image, uint16 mm along the optical axis, 0 where there is no depth."""
         # Anything finite beyond the limit will do: a hole times infinity would be no number.
-        depth_m = np.minimum(self.exact_depth_m(body), 2.0 * DEPTH_MAX_M)
-        block = NOISE_BLOCK_PX
-        blocks = (DEPTH_HEIGHT // block, DEPTH_WIDTH // block)
+        depth_m = np.minimum(self._depth_m(body), 2.0 * DEPTH_MAX_M)
+        block = max(1, NOISE_BLOCK_PX // self._every)
+        blocks = (depth_m.shape[0] // block, depth_m.shape[1] // block)
         gain = 1.0 + DEPTH_NOISE * self._rng.standard_normal(blocks)
         gain[self._rng.random(blocks) < DEPTH_HOLE] = 0.0
         depth_m *= gain.repeat(block, 0).repeat(block, 1)
         depth_m[(depth_m < DEPTH_MIN_M) | (depth_m > DEPTH_MAX_M)] = 0.0
-        return DepthImage((depth_m * 1000.0 + 0.5).astype(np.uint16), DEPTH_INTRINSICS)
+        lengths = dataclasses.astuple(DEPTH_INTRINSICS)
+        intrinsics = Intrinsics(*(length / self._every for length in lengths))
+        return DepthImage((depth_m * 1000.0 + 0.5).astype(np.uint16), intrinsics)
+
+    def _depth_m(self, body: BodyPose) -> NDArray[np.float64]:
+        if self._every == 1:
+            return self.exact_depth_m(body)
+        step = self._every
+        with np.errstate(divide="ignore"):
+            return 1.0 / self._look(body, np.s_[:-1:step, :-1:step]).inverse_per_m
 
     def exact_depth_m(self, body: BodyPose) -> NDArray[np.float64]:
         """Return the noiseless depth along the optical axis, (height, width) m or +Inf.

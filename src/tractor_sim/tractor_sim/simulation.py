@@ -25,14 +25,16 @@ class Simulation:
         robot: body, limits and extrinsics.
         world: a world to use in place of the seed's own.
         with_walker: somebody steps into the rover's way now and then.
+        depth_every: of the depth camera's rows and columns, see `DepthCamera`.
 
     Attributes:
         walker: he, or None.
     """
 
     def __init__(
-        self, seed: int, robot: Robot, world: World | None = None, with_walker: bool = False
-    ) -> None:
+        self, seed: int, robot: Robot, world: World | None = None, with_walker: bool = False,
+        depth_every: int = 1,
+    ) -> None:  # fmt: skip
         self.world = make_world(seed) if world is None else world
         self.time_s = 0.0
         # One stream a purpose: how often a sensor is read does not change what the others see.
@@ -44,7 +46,7 @@ class Simulation:
         self._rover = Rover(self.world, robot, rover_rng, moving)
         self._caster = RayCaster(self.world, robot.height_m, moving)
         self._lidar = Lidar(robot, self._caster, lidar_rng)
-        self._camera = DepthCamera(robot, self._caster, depth_rng)
+        self._camera = DepthCamera(robot, self._caster, depth_rng, depth_every)
 
     def step(self, linear_m_s: float, angular_rad_s: float, dt_s: float) -> None:
         """Drive for `dt_s` seconds towards the commanded speeds."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tractor_core.contract import ACTION_OUTPUT, BEV_INPUT, PROPRIO_INPUT, Contract
+from tractor_core.errors import ModelError
 
 
 def export(network: Any, contract: Contract, path: Path) -> None:
@@ -29,3 +30,22 @@ def export(network: Any, contract: Contract, path: Path) -> None:
             WithTanh().eval(), examples, str(path), dynamo=False, opset_version=13,
             input_names=[BEV_INPUT, PROPRIO_INPUT], output_names=[ACTION_OUTPUT],
         )  # fmt: skip
+
+
+def read_weights(network: Any, path: Path) -> None:
+    """Give a network the weights of an ONNX that `export` wrote of one of the same shape.
+
+    Raises:
+        ModelError: it has others.
+    """
+    import onnx
+    import torch
+
+    found = {
+        tensor.name.removeprefix("network."): onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(path).graph.initializer
+    }
+    wanted = network.state_dict()
+    if unlike := [n for n, w in wanted.items() if n not in found or found[n].shape != w.shape]:
+        raise ModelError(f"expected the weights of the suite's own network, lacks {unlike}", path)
+    network.load_state_dict({name: torch.from_numpy(found[name].copy()) for name in wanted})

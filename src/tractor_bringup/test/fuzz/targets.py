@@ -11,12 +11,14 @@ import functools
 import io
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import actor_factory
 import cv2
+import experience_file
 import numpy as np
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_typestore
@@ -31,9 +33,24 @@ from tractor_calibration.conversion import toolkit_child
 from tractor_calibration.store import folder as models_folder
 from tractor_calibration.store import promotion
 from tractor_core import contract as contracts
-from tractor_core import messages, outside, parameters, paths, reference_observations, samples
+from tractor_core import (
+    experience,
+    messages,
+    outside,
+    parameters,
+    paths,
+    reference_observations,
+    samples,
+)
 from tractor_core.contract import Contract
-from tractor_core.errors import ModelError, ParameterError, SampleError, SensorError, TractorError
+from tractor_core.errors import (
+    ExperienceError,
+    ModelError,
+    ParameterError,
+    SampleError,
+    SensorError,
+    TractorError,
+)
 from tractor_core.reference_observations import Origin
 from tractor_core.samples import Sample
 from tractor_inference.model import manifest, reference_vectors
@@ -61,7 +78,8 @@ def make(folder: Path) -> dict[str, Callable[[], Target]]:
     params = paths.default_params_file()
     contract = contracts.load(params)
     makers: dict[str, Callable[..., Target]] = {
-        "sample": _sample, "reference_set": _reference_set, "manifest": _manifest,
+        "sample": _sample, "experience": _experience, "reference_set": _reference_set,
+        "manifest": _manifest,
         "history": _history, "versions": _versions,
         "copied_manifest": _copied_manifest, "parameters": _parameters, "metadata": _metadata,
         "mcap": _mcap, "sqlite": _sqlite, "packed_bag": _packed_bag, "messages": _messages,
@@ -93,6 +111,22 @@ def _sample(folder: Path, contract: Contract, params: Path) -> Target:
             assert found.session.encode() is not None
 
     return _archive(run, seed)
+
+
+def _experience(folder: Path, contract: Contract, params: Path) -> Target:
+    seed = experience.encode(experience_file.make(contract, count=5))
+
+    def run(case: bytes) -> None:
+        with contextlib.suppress(ExperienceError):
+            found = experience.parse(case, contract)
+            assert experience.encode(found)
+
+    return Target(run, st.one_of(cases.mutated([seed]), cases.mutated([seed]).map(_with_crc)))
+
+
+def _with_crc(data: bytes) -> bytes:
+    """Let damage get beyond the check of the whole."""
+    return data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")
 
 
 def _archive(run: Callable[[bytes], None], seed: bytes) -> Target:

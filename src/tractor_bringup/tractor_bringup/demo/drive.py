@@ -112,7 +112,7 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
         processes.start_node(
             "sac_actor", "tractor_inference.nodes.sac_actor_node", backend=backend,
             model=str(model), calibration_dir=str(folder), sample_keep=keep,
-            enable_stamped_cmd_vel=True,
+            experience_dir=str(options.output / "experience"), enable_stamped_cmd_vel=True,
         )  # fmt: skip
         # A recording does not do what it is told, and its surroundings do not yield.
         of_guard: dict[str, Any] = (

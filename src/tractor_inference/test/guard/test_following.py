@@ -88,6 +88,6 @@ def test_one_that_is_stuck_for_long_is_stopped_until_it_is_released(limit_s):
     assert drive(2.5, 3.0) == (STOP if limit_s else AHEAD)
     if limit_s:
         assert guard.reason.startswith("stopped by the guard, stuck: told 0.15 m/s")
-        assert drive(5.5, 9.0) == STOP
+        assert drive(5.5, 9.0) == STOP and guard.driver == "stuck"
         guard.release()
-        assert drive(14.5, 1.0) == AHEAD
+        assert drive(14.5, 1.0) == AHEAD and guard.driver == "policy"

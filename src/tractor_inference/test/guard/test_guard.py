@@ -129,3 +129,17 @@ def test_what_is_ahead_stops_the_way_ahead_and_only_that():
     guard.take_actor(BACK, 0.0)
     assert guard.decide(0.0) == BACK and guard.reason is None
     assert guard.slowed == 1
+
+
+def test_who_drives_or_why_it_stands_is_one_word():
+    guard = make(stuck_stop_s=1.0)
+    assert guard.driver == "stop"
+    guard.take_actor(AHEAD, 0.0)
+    guard.decide(0.0)
+    assert guard.driver == "policy"
+    guard.take_operator(BACK, 0.1)
+    guard.decide(0.1)
+    assert guard.driver == "teleop"
+    guard.stop("somebody")
+    guard.decide(0.2)
+    assert guard.driver == "stop"

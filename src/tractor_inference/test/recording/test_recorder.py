@@ -9,8 +9,7 @@ from sample_files import CONTRACT, frame
 from tractor_core.drift import LEAST_FRAMES
 from tractor_core.errors import TractorError
 from tractor_core.observation import Observation
-from tractor_inference.recording.recorder import Recorder
-from tractor_inference.recording.sampler import SamplerParameters
+from tractor_inference.recording.recorder import Recorder, RecorderParameters
 
 NARROW = {"cur_lin": [10.0, 11.0]}
 
@@ -18,7 +17,10 @@ NARROW = {"cur_lin": [10.0, 11.0]}
 @pytest.fixture
 def recorder(tmp_path):
     made = Recorder(CONTRACT)
-    made.open(SamplerParameters(calibration_dir=str(tmp_path), sample_probability=0.0), "/")
+    parameters = RecorderParameters(
+        calibration_dir=str(tmp_path), sample_probability=0.0, experience_dir=""
+    )
+    made.open(parameters, "/")
     yield made
     made.close()
 
@@ -59,7 +61,7 @@ def test_frames_beyond_the_calibrated_ranges_are_advice_once_for_each_model(reco
 
 def test_changed_parameters_count_from_the_next_frame_on(recorder, tmp_path):
     changed = dataclasses.replace(
-        SamplerParameters(calibration_dir=str(tmp_path)), sample_probability=1.0
+        RecorderParameters(calibration_dir=str(tmp_path)), sample_probability=1.0
     )
     recorder.adjust(changed)
     recorder.take(seen(), (), {})

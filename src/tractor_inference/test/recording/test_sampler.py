@@ -11,7 +11,8 @@ from tractor_core import parameters, samples
 from tractor_core.errors import ParameterError, SampleError, TractorError
 from tractor_core.samples import Sample
 from tractor_inference.recording import sampler as sampler_module
-from tractor_inference.recording.sampler import Sampler, SamplerParameters, sample_folder
+from tractor_inference.recording.folders import recording_folder
+from tractor_inference.recording.sampler import Sampler, SamplerParameters
 
 
 def sampler(folder, **values):
@@ -257,7 +258,7 @@ def test_two_samplers_of_one_folder_keep_their_own_and_lose_nothing(tmp_path):
     ],
 )
 def test_the_default_folder_has_one_of_each_namespace(folder, namespace, expected):
-    found = sample_folder(folder, namespace)
+    found = recording_folder(folder, namespace)
     assert found.is_absolute() and found == Path.cwd() / expected
 
 

@@ -119,6 +119,7 @@ class Guard:
             OPERATOR, parameters.teleop_timeout_s, parameters.teleop_obstacle_stop
         )
         self._stopped: str | None = None
+        self._stuck = False
         self._operated = False
         self.rejected = self.limited = self.slowed = 0
         self.reason: str | None = self._actor.problem
@@ -127,6 +128,13 @@ class Guard:
     def source(self) -> str:
         """Who drives."""
         return (self._operator if self._operated else self._actor).name
+
+    @property
+    def driver(self) -> str:
+        """Who gave the last decision, "policy" or "teleop", or why the base stands."""
+        if self.reason is not None:
+            return "stuck" if self._stuck else "stop"
+        return "teleop" if self._operated else "policy"
 
     @property
     def held(self) -> str:
@@ -168,7 +176,7 @@ class Guard:
         """End a stop, or else give the rover back to the actor; return what held it, in words."""
         self.following.forget()
         if self._stopped is not None:
-            held, self._stopped = self._stopped, None
+            held, self._stopped, self._stuck = self._stopped, None, False
             return held
         held, self._operated = self.held, False
         return held or "nothing"
@@ -178,6 +186,7 @@ class Guard:
         self.fault = self.following.fault(now_s)
         if 0.0 < self._stuck_stop_s <= self.following.stuck_s(now_s) and self._stopped is None:
             self.stop(f"the guard, {self.fault}")
+            self._stuck = True
 
     def decide(self, now_s: float) -> Velocity:
         """Return what the base is told now, and say in `reason` why that is zero."""

@@ -17,7 +17,7 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, LaserScan
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from tractor_core import messages
@@ -26,7 +26,7 @@ from tractor_core.kinematics import STOP, Velocity
 from ..guard.guard import ACTOR, Guard, GuardParameters
 from ..guard.held import HeldNote, default_file
 from ..guard.senders import UNKNOWN, Listed, Senders
-from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, command_message, command_type
+from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, DRIVER_QOS, command_message, command_type
 from .base.lifecycle import STEADY
 from .base.node import SERVICE_QOS, SuiteNode
 from .base.run import interrupted, run
@@ -69,6 +69,7 @@ class CmdGuardNode(SuiteNode, Node):
         self._passed, self._sent_s = STOP, -math.inf
         kind = command_type(self._stamped)
         self._publisher = self.create_publisher(kind, "cmd_vel", COMMAND_QOS)
+        self._driver, self._said = self.create_publisher(String, "~/driver", DRIVER_QOS), ""
         # With two parameters they are given the message's number too; rclpy's types know only one.
         on_actor: Any = self._on_actor
         on_operator: Any = self._on_operator
@@ -164,6 +165,9 @@ class CmdGuardNode(SuiteNode, Node):
     def _send(self, velocity: Velocity, stamp: Any) -> None:
         self._passed, self._sent_s = velocity, time.monotonic()
         self._note.keep(self._guard.held)
+        if self._guard.driver != self._said:
+            self._said = self._guard.driver
+            self._driver.publish(String(data=self._said))
         self._publisher.publish(command_message(velocity, self._stamped, stamp))
         stopped = self._guard.reason is not None
         if stopped == self._stopped:

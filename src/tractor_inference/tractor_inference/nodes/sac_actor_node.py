@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image, LaserScan
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from tractor_core import messages
@@ -32,9 +33,10 @@ from ..model import opener
 from ..model.hung import HungNote
 from ..model.policy import Decision, Policy
 from ..model.slot import ModelSlot
+from ..recording.episodes import SAID
+from ..recording.folders import rover_folder
 from ..recording.recorder import Recorder
-from ..recording.sampler import rover_folder
-from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, command_message, command_type
+from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, DRIVER_QOS, command_message, command_type
 from .base.node import ManagedNode
 from .base.python_log import log_as
 from .base.run import ENDING, run
@@ -92,7 +94,9 @@ class SacActorNode(ManagedNode):
         self.subscribe(Odometry, "odom", self._on_odom)
         self.subscribe(LaserScan, "scan", self._on_scan)
         self._executed_s = -math.inf
+        self._pose, self._driver = (0.0, 0.0, 0.0), "policy"
         self.subscribe(kind, "cmd_vel", self._on_executed)
+        self.subscribe(String, "cmd_guard/driver", self._on_driver, DRIVER_QOS)
         if not self._direct:
             self.subscribe(Image, "bev", self._on_bev)
         if own.watch_model:
@@ -133,6 +137,7 @@ class SacActorNode(ManagedNode):
         twist = self.inputs.receive("odom", self.inputs.to_twist, message)
         if twist is not None:
             self._proprio.take_twist(*twist)
+            self._pose = messages.planar_pose(message.pose.pose)
 
     def _on_scan(self, message: LaserScan) -> None:
         scan = self.inputs.receive("scan", self.inputs.to_scan, message, extrinsics="lidar_pose")
@@ -143,6 +148,13 @@ class SacActorNode(ManagedNode):
         """Note what the base was told, whoever it came from."""
         self._proprio.executed(messages.velocity_from_command(message))
         self._executed_s = time.monotonic()
+
+    def _on_driver(self, message: String) -> None:
+        """Note who gives what the base is told from now on, or why it stands."""
+        if message.data in SAID:
+            self._driver = message.data
+        else:
+            self.warn("driver", f"cmd_guard/driver: expected one of {SAID}, found another")
 
     def _on_bev(self, message: Image) -> None:
         if not self.active:
@@ -170,8 +182,10 @@ class SacActorNode(ManagedNode):
         started_s = time.monotonic()
         if self._watchdog.problem(started_s) is not None:
             return
+        driver = self._driver
         if started_s - self._executed_s > self.parameters.max_input_age_s:
             self._proprio.stop()
+            driver = "stop"
         observation = self._proprio.observe(bev, messages.stamp_ns(stamp))
         decision = self._infer(observation)
         if decision is None:
@@ -186,7 +200,9 @@ class SacActorNode(ManagedNode):
         policy = self._slot.policy
         if driven and policy is not None:
             self._latency.add(age_ns * 1e-6)
-            self._recorder.take(observation, decision.clipped, policy.backend.calibrated)
+            backend = policy.backend
+            self._recorder.take(observation, decision.clipped, backend.calibrated)
+            self._recorder.step(observation, self._pose, decision.action, backend.digest, driver)
 
     def _infer(self, observation: Observation) -> Decision | None:
         """Return the decision, or stop at once."""
@@ -214,6 +230,7 @@ class SacActorNode(ManagedNode):
             drove, self._stop_reason = self._stop_reason is None, reason
             self._publish(STOP, self.get_clock().now().to_msg())
             if drove:
+                self._recorder.stopped("session end" if reason == NOT_ACTIVE else "stop")
                 self.get_logger().warning(f"stopped: {reason}")
 
     def _publish(self, velocity: Velocity, stamp: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a drive leaves: its samples, and whether it stays within the calibrated ranges."""
+"""What a drive leaves: samples, experience, and whether it stays within the calibrated ranges."""
 
 from __future__ import annotations
 
@@ -11,16 +11,27 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tractor_core.contract import Contract
 from tractor_core.diversity import ENOUGH_IN_REGION
 from tractor_core.drift import DriftWatch
 from tractor_core.errors import TractorError
 from tractor_core.observation import Observation
 from tractor_core.samples import Sample
+from tractor_core.spool import Spool
 
-from .sampler import Sampler, SamplerParameters, sample_folder
+from .experience import ExperienceParameters, ExperienceRecorder
+from .folders import recording_folder
+from .sampler import Sampler, SamplerParameters
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecorderParameters(SamplerParameters, ExperienceParameters):
+    """What is kept of a drive."""
 
 
 class Recorder:
@@ -29,6 +40,7 @@ class Recorder:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._sampler: Sampler | None = None
+        self._experience: ExperienceRecorder | None = None
         self._latest: tuple[Sample, float] | None = None
         # Frames with a feature beyond the contract's range.
         self._clipped: Counter[str] = Counter()
@@ -36,12 +48,19 @@ class Recorder:
         self._drift = DriftWatch(contract, {})
         self._advised = False
 
-    def open(self, parameters: SamplerParameters, namespace: str) -> None:
-        """Begin to sample, into the folder of a node's namespace."""
-        folder = sample_folder(parameters.calibration_dir, namespace)
+    def open(self, parameters: RecorderParameters, namespace: str) -> None:
+        """Begin to record, into the folders of a node's namespace."""
+        folder = recording_folder(parameters.calibration_dir, namespace)
         self._sampler = Sampler(
             dataclasses.replace(parameters, calibration_dir=str(folder)), self._contract
         )
+
+        if parameters.experience_dir:
+            spool = Spool(
+                recording_folder(parameters.experience_dir, namespace),
+                round(parameters.experience_max_mb * 1e6),
+            )
+            self._experience = ExperienceRecorder(spool, self._contract)
 
     def close(self) -> None:
         """Write what is queued; harmless when done before."""
@@ -49,6 +68,9 @@ class Recorder:
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
+        if self._experience is not None:
+            self._experience.close()
+            self._experience = None
 
     def adjust(self, parameters: SamplerParameters) -> None:
         """Sample as changed live parameters say from the next frame on."""
@@ -79,6 +101,23 @@ class Recorder:
         if self._sampler is not None:
             self._sampler.offer(sample, wanted=outside)
 
+    def step(
+        self,
+        observation: Observation,
+        pose: tuple[float, float, float],
+        answer: NDArray[np.float32],
+        model: str,
+        driver: str,
+    ) -> None:
+        """Take note of a step; see `episodes.Tick`."""
+        if self._experience is not None:
+            self._experience.take(observation, pose, answer, answer, model, driver)
+
+    def stopped(self, why: str) -> None:
+        """Take note that the rover was stopped: an episode ends, for a reason of ENDS."""
+        if self._experience is not None:
+            self._experience.end(why)
+
     def snapshot(self, limit_s: float, standing: str | None) -> Future[Path]:
         """Start to save the current frame; the answer is the absolute path.
 
@@ -101,8 +140,9 @@ class Recorder:
 
     @property
     def error(self) -> str | None:
-        """Why nothing is sampled now, or None."""
-        return None if self._sampler is None else self._sampler.error
+        """Why nothing is recorded now, or None."""
+        errors = [part.error for part in (self._sampler, self._experience) if part is not None]
+        return "; ".join(dict.fromkeys(filter(None, errors))) or None
 
     def describe(self) -> dict[str, Any]:
         """Return counters, lacks and advice for diagnostics; the advice is logged once."""
@@ -114,6 +154,8 @@ class Recorder:
                 values["samples lacking"] = f"{sampler.lacking} (wanted: {ENOUGH_IN_REGION})"
             if sampler.error is not None:
                 values["sampling"] = sampler.error
+        if self._experience is not None:
+            values |= self._experience.describe()
         advice = self._drift.advice()
         if advice is not None:
             values["drift"] = advice

@@ -21,6 +21,7 @@ from tractor_core.parameters import param
 from tractor_core.samples import Sample
 from tractor_core.system_error import explain
 
+from .folders import DEFAULT_SAMPLES
 from .retention import MostDiverse, Reservoir, Retention
 from .writer import Writer
 
@@ -30,27 +31,6 @@ RECOUNT_S = 10.0
 WANTED_FACTOR = 5.0
 CLOSE_LIMIT_S = 2.0
 RETENTIONS = ("coverage", "reservoir")
-DEFAULT_FOLDER = "calibration_data"
-
-
-def sample_folder(calibration_dir: str, namespace: str) -> Path:
-    """Return where a rover keeps its samples, absolute.
-
-    Rovers that are started in one place share the default folder, so that each has a folder of its
-    namespace in it; a folder that was named is used as it is.
-
-    Args:
-        calibration_dir: the parameter.
-        namespace: of the node, "/" or "/rover1".
-    """
-    if Path(calibration_dir) == Path(DEFAULT_FOLDER):
-        return rover_folder(calibration_dir, namespace)
-    return Path(calibration_dir).absolute()
-
-
-def rover_folder(calibration_dir: str, namespace: str) -> Path:
-    """Return the folder of one rover only within the samples' folder, absolute."""
-    return Path(calibration_dir, *filter(None, namespace.split("/"))).absolute()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +39,7 @@ class SamplerParameters:
 
     calibration_dir: str = param(
         "Folder of the calibration samples, relative to where the node is started; the default one "
-        "gets a folder for each namespace.", DEFAULT_FOLDER,
+        "gets a folder for each namespace.", DEFAULT_SAMPLES,
     )  # fmt: skip
     sample_probability: float = param(
         "Probability that a frame is a candidate.", 0.1, minimum=0.0, maximum=1.0, live=True

@@ -27,6 +27,7 @@ class Writer(Generic[T]):
             None. Where it raises, the future has the error and the thread is started anew.
         idle: called in the thread at the beginning, and again when `period_s` has passed.
         period_s: s.
+        queued: how many items may wait.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Writer(Generic[T]):
         handle: Callable[[T, Future[Path] | None], None],
         idle: Callable[[], None],
         period_s: float,
+        queued: int = QUEUED,
     ) -> None:
         self._handle, self._idle, self._period_s = handle, idle, period_s
-        self._queue: queue.Queue[tuple[T, Future[Path] | None] | None] = queue.Queue(QUEUED)
+        self._queue: queue.Queue[tuple[T, Future[Path] | None] | None] = queue.Queue(queued)
         self.ending = False
         self._worker = Worker(name, self._work)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from geometry_msgs.msg import Twist, TwistStamped
 from rclpy.duration import Duration
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from tractor_core.kinematics import Velocity
 from tractor_core.messages import BASE_FRAME
@@ -17,6 +17,12 @@ COMMAND_QOS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     deadline=Duration(nanoseconds=200_000_000),
     liveliness_lease_duration=Duration(nanoseconds=500_000_000),
+)
+# Who drives; whoever listens later hears the last word too.
+DRIVER_QOS = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 # For the last command to arrive: a publisher that is destroyed at once may take it along.
 DELIVERY_LIMIT = Duration(nanoseconds=200_000_000)

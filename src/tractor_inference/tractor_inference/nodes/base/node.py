@@ -153,9 +153,11 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
 
     # What subclasses use
 
-    def subscribe(self, kind: type, topic: str, callback: Callable) -> None:
-        """Subscribe to a sensor; only the newest message counts."""
-        subscription = self.create_subscription(kind, topic, callback, SENSOR_QOS)
+    def subscribe(
+        self, kind: type, topic: str, callback: Callable, qos: QoSProfile = SENSOR_QOS
+    ) -> None:
+        """Subscribe; of a sensor, only the newest message counts."""
+        subscription = self.create_subscription(kind, topic, callback, qos)
         self._interfaces.append(partial(self.destroy_subscription, subscription))
 
     def advertise(self, kind: type, topic: str, qos: QoSProfile) -> Any:

@@ -1,0 +1,176 @@
+"""Keeps experience while the rover drives, off the control path."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import secrets
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tractor_core.contract import Contract
+from tractor_core.errors import ExperienceError
+from tractor_core.experience import encode, pack_grid
+from tractor_core.observation import Observation
+from tractor_core.parameters import param
+from tractor_core.spool import Spool
+from tractor_core.system_error import explain
+
+from .episodes import Episodes, Tick
+from .folders import DEFAULT_EXPERIENCE
+from .writer import Writer
+
+log = logging.getLogger(__name__)
+
+# Ten seconds at 30 Hz, for a disk that does not answer meanwhile; 4 kB each.
+QUEUED = 300
+# Ten minutes, while the folder cannot be written; 3 kB each.
+UNWRITTEN = 600
+TRIM_S = 10.0
+CLOSE_LIMIT_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperienceParameters:
+    """Where experience is kept; see the sac_actor section of config/sac_rover.yaml."""
+
+    experience_dir: str = param(
+        "Folder of the experience, relative to where the node is started; the default one gets a "
+        "folder for each namespace. Empty: none is kept.", DEFAULT_EXPERIENCE,
+    )  # fmt: skip
+    experience_max_mb: float = param(
+        "Of all experience, MB: an hour takes about 11. The oldest goes first, of that which was "
+        "sent before.", 500.0, minimum=1.0, maximum=1e6,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _End:
+    why: str
+
+
+class ExperienceRecorder:
+    """Makes chunks of what the rover sees and does and writes them, in a thread.
+
+    `take` and `end` never block and never raise. While the folder cannot be written, chunks wait in
+    memory; what finds no room there is counted and said. Driving goes on.
+
+    Attributes:
+        steps: written.
+        lost: steps that found no room in memory.
+        dropped: chunks removed for want of room on the disk before a server had them.
+        error: why nothing is written now, or None.
+    """
+
+    def __init__(self, spool: Spool, contract: Contract) -> None:
+        self.session = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{secrets.token_hex(4)}"
+        self._spool = spool
+        self._episodes = Episodes(self.session, contract.digest)
+        self._broken, self._looks = False, 0
+        # (id, steps, data), the oldest first.
+        self._unwritten: collections.deque[tuple[str, int, bytes]] = collections.deque()
+        self.steps = self.lost = self.dropped = 0
+        self.error: str | None = None
+        self._writer: Writer[Tick | _End] = Writer(
+            "experience", self._handle, self._look, TRIM_S, QUEUED
+        )
+        self._writer.start()
+
+    def take(
+        self,
+        observation: Observation,
+        pose: tuple[float, float, float],
+        answer: NDArray[np.float32],
+        requested: NDArray[np.float32],
+        model: str,
+        driver: str,
+    ) -> None:
+        """Take note of a frame that was driven on.
+
+        Args:
+            observation: its grid must hold 0 and 1 only.
+            pose, answer, requested, model, driver: as of `Tick`.
+        """
+        try:
+            grid = pack_grid(observation.bev)
+        except ExperienceError as error:  # of a builder of somebody else
+            if not self.lost:
+                log.warning("experience is lost: %s", error)
+            self.lost, self._broken = self.lost + 1, True
+            return
+        tick = Tick(
+            observation.stamp_ns, observation.proprio, grid, pose, answer, requested, model, driver,
+            self._broken,
+        )  # fmt: skip
+        self._broken = not self._writer.put(tick)
+        self.lost += self._broken
+
+    def end(self, why: str) -> None:
+        """End the episode, for a reason of `experience.ENDS`."""
+        self._broken |= not self._writer.put(_End(why))
+
+    def close(self) -> None:
+        """Write what there is and end the thread; a disk that hangs is not waited for."""
+        self.end("session end")
+        if not self._writer.close(CLOSE_LIMIT_S):
+            log.warning("%s does not answer: queued experience is lost", self._spool.folder)
+
+    def describe(self) -> dict[str, Any]:
+        """Return counters for diagnostics."""
+        values: dict[str, Any] = {"experience steps": self.steps}
+        if self.lost:
+            values["experience lost"] = self.lost
+        if self.dropped:
+            values["experience dropped"] = f"{self.dropped} chunks that no server had"
+        if self.error is not None:
+            values["experience"] = self.error
+        return values
+
+    # The thread
+
+    def _handle(self, item: Tick | _End, _: Any) -> None:
+        take = self._episodes.take
+        for chunk in self._episodes.end(item.why) if isinstance(item, _End) else take(item):
+            self._unwritten.append((chunk.id, len(chunk), encode(chunk)))
+            if len(self._unwritten) > UNWRITTEN:
+                self.lost += self._unwritten.popleft()[1]
+            self._write()
+
+    def _write(self) -> None:
+        """Write what waits in memory, as far as the disk takes it."""
+        try:
+            while self._unwritten:
+                chunk_id, steps, data = self._unwritten[0]
+                self._spool.add(chunk_id, data)
+                self._unwritten.popleft()
+                self.steps += steps
+        except OSError as error:
+            if self.error is None:
+                log.warning("experience waits in memory: %s", explain(error, self._spool.folder))
+            self.error = explain(error, self._spool.folder)
+        else:
+            self.error = None
+
+    def _look(self) -> None:
+        """Keep within the room that there is.
+
+        What a killed writer left is removed twice: at the start it may be too new to be told.
+        """
+        try:
+            if self._looks < 2:
+                self._spool.remove_unfinished()
+            self._looks += 1
+            dropped = self._spool.trim()
+        except OSError as error:
+            log.warning("%s", explain(error, self._spool.folder))
+            return
+        self.dropped += dropped.waiting
+        if dropped.waiting:
+            log.warning(
+                "%d chunks of experience were removed before a server had them: more than "
+                "experience_max_mb", dropped.waiting,
+            )  # fmt: skip

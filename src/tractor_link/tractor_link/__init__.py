@@ -1,0 +1,1 @@
+"""Experience to the training server, and models back, over NATS JetStream."""
