@@ -71,6 +71,10 @@ class Contract:
         """Side of one cell, m."""
         return self.grid_extent_m / self.grid_cells
 
+    def middles(self, marked: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the middles of the marked cells of (cells, cells), (n, 2) m in base_link."""
+        return self.grid_extent_m / 2.0 - (np.argwhere(marked) + 0.5) * self.resolution_m
+
     @property
     def bev_shape(self) -> tuple[int, int, int]:
         """Shape of one grid: (channels, rows, columns)."""

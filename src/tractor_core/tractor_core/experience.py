@@ -58,6 +58,8 @@ ROW = np.dtype([
     ("answer", "<f4", ACTION_SIZE), ("requested", "<f4", ACTION_SIZE), ("driver", "u1"),
 ])  # fmt: skip
 ACTIONS = ("answer", "requested")
+# Where `proprio` has the action that was executed before it.
+EXECUTED = slice(PROPRIO_NAMES.index(LAST_ACTION[0]), PROPRIO_NAMES.index(LAST_ACTION[-1]) + 1)
 
 _FIXED = struct.Struct("<4sHI")
 _CRC = struct.Struct("<I")
@@ -100,8 +102,7 @@ class Chunk:
     @property
     def executed(self) -> NDArray[np.float32]:
         """The actions that the base was told, (n, 2): each observation has the one before it."""
-        first = PROPRIO_NAMES.index(LAST_ACTION[0])
-        return self.rows["proprio"][1:, first : first + ACTION_SIZE]
+        return self.rows["proprio"][1:, EXECUTED]
 
     @property
     def id(self) -> str:
@@ -159,16 +160,11 @@ def read(path: Path, contract: Contract) -> Chunk:
     Raises:
         ExperienceError: with the file and everything that is wrong.
     """
+    data = outside.read_or_refuse(path, MAX_FILE_BYTES, ExperienceError)
     try:
-        return parse(outside.read_bytes(path, MAX_FILE_BYTES, follow=False), contract)
+        return parse(data, contract)
     except ExperienceError as error:
         raise ExperienceError(error.reason, path) from error
-    except FileNotFoundError as error:
-        raise ExperienceError("no such file", path) from error
-    except OSError as error:
-        raise ExperienceError(f"cannot be read: {error.strerror}", path) from error
-    except ValueError as error:  # too large, or no regular file
-        raise ExperienceError(str(error), path) from error
 
 
 def parse(data: bytes, contract: Contract) -> Chunk:

@@ -16,6 +16,8 @@ from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .errors import TractorError
+
 # Manifests and parameter files have some kilobytes, a long recording's metadata a megabyte.
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
@@ -73,6 +75,18 @@ def read_bytes(path: str | Path, limit: int = MAX_TEXT_BYTES, *, follow: bool = 
     if size > limit or len(data) > limit:
         raise ValueError(f"expected at most {limit} bytes, found {max(size, len(data))}")
     return data
+
+
+def read_or_refuse(path: Path, limit: int, error: type[TractorError]) -> bytes:
+    """Read a file of at most `limit` bytes, whole and no link; raises `error` with the path."""
+    try:
+        return read_bytes(path, limit, follow=False)
+    except FileNotFoundError as found:
+        raise error("no such file", path) from found
+    except OSError as found:
+        raise error(f"cannot be read: {found.strerror}", path) from found
+    except ValueError as found:  # too large, or no regular file
+        raise error(str(found), path) from found
 
 
 def read_text(path: str | Path, limit: int = MAX_TEXT_BYTES) -> str:

@@ -106,18 +106,13 @@ def read(path: str | Path, contract: Contract) -> Sample:
         SampleError: the file cannot calibrate a model; all reasons at once.
     """
     path = Path(path)
+    data = outside.read_or_refuse(path, MAX_FILE_BYTES, SampleError)
     try:
-        return parse(outside.read_bytes(path, MAX_FILE_BYTES, follow=False), contract)
+        return parse(data, contract)
     except ForeignSampleError as error:
         raise ForeignSampleError(error.reason, error.digest, path) from error
     except SampleError as error:
         raise SampleError(error.reason, path) from error
-    except FileNotFoundError as error:
-        raise SampleError("no such file", path) from error
-    except OSError as error:
-        raise SampleError(f"cannot be read: {error.strerror}", path) from error
-    except ValueError as error:  # too large, or no regular file
-        raise SampleError(str(error), path) from error
 
 
 def parse(data: bytes, contract: Contract) -> Sample:

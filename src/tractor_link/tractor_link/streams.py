@@ -28,7 +28,7 @@ NOT_FOUND = 404
 
 @dataclasses.dataclass(frozen=True)
 class StreamParameters:
-    """How large what lies on the server may grow; see config/training.yaml."""
+    """How large what lies on the server may grow."""
 
     experience_max_gb: float = param(
         "Chunks that the trainer does not have yet, GB; what is beyond waits on the rovers.",

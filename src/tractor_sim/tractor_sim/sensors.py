@@ -196,6 +196,8 @@ class DepthCamera:
         self, robot: Robot, caster: RayCaster, rng: np.random.Generator, every: int = 1
     ) -> None:
         self._every = every
+        lengths = dataclasses.astuple(DEPTH_INTRINSICS)
+        self._intrinsics = Intrinsics(*(length / every for length in lengths))
         # One row and one column more than the image has, so that all of it lies between cast rays.
         shape = (DEPTH_HEIGHT + 1, DEPTH_WIDTH + 1)
         per_metre = pixel_rays(shape, DEPTH_INTRINSICS, robot.camera).reshape(3, -1)
@@ -218,9 +220,7 @@ class DepthCamera:
         gain[self._rng.random(blocks) < DEPTH_HOLE] = 0.0
         depth_m *= gain.repeat(block, 0).repeat(block, 1)
         depth_m[(depth_m < DEPTH_MIN_M) | (depth_m > DEPTH_MAX_M)] = 0.0
-        lengths = dataclasses.astuple(DEPTH_INTRINSICS)
-        intrinsics = Intrinsics(*(length / self._every for length in lengths))
-        return DepthImage((depth_m * 1000.0 + 0.5).astype(np.uint16), intrinsics)
+        return DepthImage((depth_m * 1000.0 + 0.5).astype(np.uint16), self._intrinsics)
 
     def _depth_m(self, body: BodyPose) -> NDArray[np.float64]:
         if self._every == 1:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from tractor_inference.model.backends import open_backend
 from tractor_inference.model.exploration import Exploration
 from tractor_inference.model.policy import Policy
 from tractor_inference.recording.episodes import Episodes, Tick
+from tractor_inference.recording.experience import new_session
 from tractor_sim.senses import CONTROL_HZ, Senses, Setup
 from tractor_sim.simulation import Simulation
 
@@ -36,11 +35,6 @@ class Trip:
     params_file: str
     model: str
     scale: float
-
-
-def new_session() -> str:
-    """Return a name that no other run of a recorder has."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{secrets.token_hex(4)}"
 
 
 def drive(trip: Trip) -> list[Chunk]:

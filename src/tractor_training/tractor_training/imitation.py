@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tractor_core.contract import Contract, normalize
 from tractor_core.errors import ContractError, SensorError
+from tractor_core.experience import pack_grid, unpack_grids
 from tractor_core.kinematics import action_to_velocity
 from tractor_core.observation import Observation
 from tractor_inference.model.backends import open_backend
@@ -98,7 +99,7 @@ def collect(task: Collection) -> Frames:
         if tick % period == 0:
             seen = _seen(senses)
             if seen is not None:
-                grids.append(np.packbits(seen.bev.astype(bool)))
+                grids.append(pack_grid(seen.bev))
                 vectors.append(seen.proprio)
                 labels.append(teacher.act(simulation.privileged_scan(), last_turn))
             if policy is not None:
@@ -163,7 +164,7 @@ def _batch(
     frames: Frames, contract: Contract, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     chosen = rng.integers(len(frames.label), size=BATCH)
-    bev = np.unpackbits(frames.bev[chosen], axis=1).reshape(BATCH, *contract.bev_shape)
+    bev = unpack_grids(frames.bev[chosen], contract)
     proprio, label = frames.proprio[chosen], frames.label[chosen].copy()
     mirrored = rng.random(BATCH) < 0.5
     bev[mirrored] = bev[mirrored, :, :, ::-1]

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_core import parameters
-from tractor_core.clearance import room, time_to_contact
+from tractor_core.clearance import room, seen_from, time_to_contact
 from tractor_core.contract import CHANNELS, PROPRIO_NAMES, Contract
-from tractor_core.experience import Chunk, unpack_grids
+from tractor_core.experience import EXECUTED, Chunk, unpack_grids
 from tractor_core.parameters import param
 from tractor_core.robot import Robot
 
@@ -30,7 +30,7 @@ TERMS = ("progress", "clearance", "turning", "jerk", "contact")
 
 @dataclasses.dataclass(frozen=True)
 class RewardParameters:
-    """Weights, for a tenth of a second each; see the reward section of config/training.yaml."""
+    """Weights, for a tenth of a second each."""
 
     progress: float = param("Of full speed ahead into a free way.", 1.0, minimum=0.0, maximum=100.0)
     backward: float = param("Full speed backwards costs so much.", 1.0, minimum=0.0, maximum=100.0)
@@ -117,7 +117,7 @@ class Judge:
         speed = after[:, LINEAR] / self._robot.max_linear_speed
         free = np.clip((way_m - own.blocked_way_m) / (own.free_way_m - own.blocked_way_m), 0.0, 1.0)
         close = np.maximum(0.0, own.clearance_m - near_m) / own.clearance_m
-        before = rows["proprio"][:-1, 1:3]
+        before = rows["proprio"][:-1, EXECUTED]
         contact = near_m <= own.contact_m
         contact[-1] |= chunk.end == "contact"
         ahead = np.where(contact, 0.0, own.progress * np.maximum(speed, 0.0) * free)
@@ -136,25 +136,21 @@ class Judge:
         poses = chunk.rows["pose"].astype(np.float64)
         near_m, way_m = np.empty(len(grids)), np.empty(len(grids))
         for i, (grid, stamp_ns) in enumerate(zip(grids, chunk.rows["stamp_ns"])):
-            seen = self._points(grid.any(axis=0))
+            seen = self._contract.middles(grid.any(axis=0))
             points = np.concatenate([seen, self._remembered(int(stamp_ns), poses[i])])
             near_m[i] = room(points, self._robot).min(initial=REMEMBERED_M)
             way_m[i] = time_to_contact(points, self._robot, 1.0, 0.0).min(initial=REMEMBERED_M)
             self._remember(grid[CHANNELS.index("depth")], int(stamp_ns), poses[i])
         return near_m, way_m
 
-    def _points(self, cells: NDArray) -> NDArray[np.float64]:
-        """Return the middles of marked cells, (n, 2) m in base_link."""
-        half_m = self._contract.grid_extent_m / 2.0
-        return half_m - (np.argwhere(cells) + 0.5) * self._contract.resolution_m
-
     def _remember(self, cells: NDArray, stamp_ns: int, pose: NDArray[np.float64]) -> None:
         if self._memory and stamp_ns - self._memory[-1][0] < REMEMBERED_EVERY_S * 1e9:
             return
-        points = self._points(cells)
+        points = self._contract.middles(cells)
         points = points[(points**2).sum(axis=1) <= REMEMBERED_M**2]
-        turned = points @ _rotation(pose[2]).T + pose[:2]
-        self._memory.append((stamp_ns, turned))
+        cos, sin = np.cos(pose[2]), np.sin(pose[2])
+        in_odom = points @ np.array([[cos, sin], [-sin, cos]]) + pose[:2]
+        self._memory.append((stamp_ns, in_odom))
 
     def _remembered(self, stamp_ns: int, pose: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what was seen lately as it lies now, (n, 2) m in base_link."""
@@ -163,9 +159,4 @@ class Judge:
         if not self._memory:
             return np.empty((0, 2))
         points = np.concatenate([points for _, points in self._memory])
-        return (points - pose[:2]) @ _rotation(pose[2])
-
-
-def _rotation(yaw_rad: float) -> NDArray[np.float64]:
-    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
-    return np.array([[cos, -sin], [sin, cos]])
+        return seen_from(points, *pose[:, None])[0]

@@ -26,7 +26,7 @@ EPSILON = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class SacParameters:
-    """How it learns; see the learner section of config/training.yaml."""
+    """How it learns."""
 
     batch: int = param("Transitions an update.", 128, minimum=1, maximum=65_536)
     gamma: float = param("Discount of a tenth of a second.", 0.97, minimum=0.0, maximum=0.99999)

@@ -18,7 +18,7 @@ from tractor_core.robot import Robot
 from .export import export, read_weights
 from .network import make_network, round_weights
 from .replay import COARSE_CELLS, Replay
-from .reward import Judge, RewardParameters
+from .reward import DECISION_S, Judge, RewardParameters
 
 FEATURES = 256
 # Of so many sessions the judge remembers what their cameras saw.
@@ -27,7 +27,7 @@ SESSIONS = 256
 
 @dataclasses.dataclass(frozen=True)
 class LearnerParameters:
-    """What it learns from and how much; see the learner section of config/training.yaml."""
+    """What it learns from and how much."""
 
     replay_steps: int = param(
         "Steps that it draws from, the newest.", 1_000_000, minimum=1000, maximum=100_000_000
@@ -97,7 +97,7 @@ class Trainer:
             self._judges.popitem(last=False)
         self.replay.add(chunk, judge.rewards(chunk))
         stamps = chunk.rows["stamp_ns"]
-        self.decisions += float(stamps[-1] - stamps[0]) * 1e-8
+        self.decisions += float(stamps[-1] - stamps[0]) * 1e-9 / DECISION_S
 
     @property
     def due(self) -> int:

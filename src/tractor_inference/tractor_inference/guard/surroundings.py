@@ -115,8 +115,7 @@ class Surroundings:
 
     def take_grid(self, bev: NDArray[np.float32], measured_s: float) -> None:
         """Use the depth channel of this grid, (2, cells, cells), in base_link, while it is new."""
-        cells = np.argwhere(bev[CHANNELS.index("depth")] > 0.0) + 0.5
-        points = self._contract.grid_extent_m / 2.0 - cells * self._contract.resolution_m
+        points = self._contract.middles(bev[CHANNELS.index("depth")] > 0.0)
         self._grid = _Seen(points, measured_s)
 
     def limit(

@@ -48,6 +48,11 @@ class ExperienceParameters:
     )  # fmt: skip
 
 
+def new_session() -> str:
+    """Return a name that no other run of a recorder has."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{secrets.token_hex(4)}"
+
+
 @dataclasses.dataclass(frozen=True)
 class _End:
     why: str
@@ -67,8 +72,7 @@ class ExperienceRecorder:
     """
 
     def __init__(self, spool: Spool, contract: Contract) -> None:
-        self.session = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{secrets.token_hex(4)}"
-        self._spool = spool
+        self.session, self._spool = new_session(), spool
         self._episodes = Episodes(self.session, contract.digest)
         self._broken, self._looks = False, 0
         # (id, steps, data), the oldest first.
@@ -149,9 +153,10 @@ class ExperienceRecorder:
                 self._unwritten.popleft()
                 self.steps += steps
         except OSError as error:
+            reason = explain(error, self._spool.folder)
             if self.error is None:
-                log.warning("experience waits in memory: %s", explain(error, self._spool.folder))
-            self.error = explain(error, self._spool.folder)
+                log.warning("experience waits in memory: %s", reason)
+            self.error = reason
         else:
             self.error = None
 
