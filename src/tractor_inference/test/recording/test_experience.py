@@ -44,6 +44,18 @@ def until(condition, limit_s=10.0):
         time.sleep(0.01)
 
 
+def refuse(monkeypatch, refused):
+    """Let the disk take chunks only while `refused` is empty."""
+    add = Spool.add
+
+    def sometimes(self, chunk_id, data):
+        if refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return add(self, chunk_id, data)
+
+    monkeypatch.setattr(Spool, "add", sometimes)
+
+
 def test_a_drive_is_on_the_disk_when_it_ends(contract, spool):
     recorder = ExperienceRecorder(spool, contract)
     drive(recorder, contract, 45)
@@ -62,24 +74,42 @@ def test_a_drive_is_on_the_disk_when_it_ends(contract, spool):
 def test_what_the_disk_does_not_take_waits_and_is_written_later(
     contract, spool, monkeypatch, caplog
 ):
+    refused = ["full"]
+    refuse(monkeypatch, refused)
     recorder = ExperienceRecorder(spool, contract)
-    add, full = Spool.add, [True]
-
-    def broken(self, chunk_id, data):
-        if full[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return add(self, chunk_id, data)
-
-    monkeypatch.setattr(Spool, "add", broken)
     drive(recorder, contract, 121)
     until(lambda: recorder.error is not None)
     assert "disk" in recorder.error or "space" in recorder.error
     assert len([r for r in caplog.records if "waits in memory" in r.message]) == 1
-    full[0] = False
+    refused.clear()
     drive(recorder, contract, 30, first=121)
     recorder.close()
     assert recorder.error is None and recorder.lost == 0
     assert sum(map(len, written(spool, contract))) == recorder.steps == 150
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_waits_is_written_though_nothing_new_comes(contract, spool, monkeypatch, ends):
+    monkeypatch.setattr(recording, "TRIM_S", 60.0 if ends else 0.05)
+    refused = ["full"]
+    refuse(monkeypatch, refused)
+    recorder = ExperienceRecorder(spool, contract)
+    drive(recorder, contract, 31)
+    recorder.end("stop")
+    until(lambda: recorder.error is not None)
+    refused.clear()
+    if not ends:
+        until(lambda: recorder.steps == 30)
+    recorder.close()
+    assert recorder.error is None and sum(map(len, written(spool, contract))) == 30
+
+
+def test_what_the_disk_never_took_is_said_when_it_ends(contract, spool, monkeypatch, caplog):
+    refuse(monkeypatch, ["full"])
+    recorder = ExperienceRecorder(spool, contract)
+    drive(recorder, contract, 31)
+    recorder.close()
+    assert "30 steps of experience are lost" in caplog.text and spool.waiting() == []
 
 
 def test_what_finds_no_room_in_memory_is_counted(contract, spool, monkeypatch):

@@ -122,6 +122,9 @@ class ExperienceRecorder:
         self.end("session end")
         if not self._writer.close(CLOSE_LIMIT_S):
             log.warning("%s does not answer: queued experience is lost", self._spool.folder)
+        elif self._unwritten:
+            steps = sum(steps for _, steps, _ in self._unwritten)
+            log.warning("%d steps of experience are lost: %s", steps, self.error)
 
     def describe(self) -> dict[str, Any]:
         """Return counters for diagnostics."""
@@ -137,11 +140,15 @@ class ExperienceRecorder:
     # The thread
 
     def _handle(self, item: Tick | _End, _: Any) -> None:
-        take = self._episodes.take
-        for chunk in self._episodes.end(item.why) if isinstance(item, _End) else take(item):
+        if isinstance(item, _End):
+            chunks = self._episodes.end(item.why)
+        else:
+            chunks = self._episodes.take(item)
+        for chunk in chunks:
             self._unwritten.append((chunk.id, len(chunk), encode(chunk)))
             if len(self._unwritten) > UNWRITTEN:
                 self.lost += self._unwritten.popleft()[1]
+        if chunks or isinstance(item, _End):
             self._write()
 
     def _write(self) -> None:
@@ -161,10 +168,11 @@ class ExperienceRecorder:
             self.error = None
 
     def _look(self) -> None:
-        """Keep within the room that there is.
+        """Try again what was not written, and keep within the room that there is.
 
         What a killed writer left is removed twice: at the start it may be too new to be told.
         """
+        self._write()
         try:
             if self._looks < 2:
                 self._spool.remove_unfinished()
