@@ -243,6 +243,16 @@ def test_nothing_of_a_folder_that_no_demo_made_is_touched(tmp_path, actor_onnx):
     assert (tmp_path / "models" / "mine.rknn").read_text() == "mine"
 
 
+def test_what_an_earlier_demo_recorded_is_not_taken_for_this_one_s(tmp_path, repository):
+    (tmp_path / ".made_by_demo").touch()
+    for part in ("calibration_data", "experience"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "earlier").touch()
+    actor = repository / "models" / "sac_actor_reference.onnx"
+    run.prepare(drive.Options(tmp_path, Path("unused"), actor, None, 1.0, 1))
+    assert not [*tmp_path.rglob("earlier")]
+
+
 def test_an_actor_that_an_earlier_demo_left_is_driven_again(tmp_path):
     (tmp_path / ".made_by_demo").touch()
     (tmp_path / "models").mkdir()

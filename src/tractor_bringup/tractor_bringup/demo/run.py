@@ -38,7 +38,9 @@ from .processes import DemoError, Processes
 
 REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
 MARKER = ".made_by_demo"
-PARTS = ("calibration_data", "models", "runs", "logs", "summary.json", "report.html")
+PARTS = (
+    "calibration_data", "experience", "models", "runs", "logs", "summary.json", "report.html",
+)  # fmt: skip
 
 
 def convert(options: Options, actor: Path) -> dict[str, Any]:
