@@ -5,6 +5,7 @@ Usage: .venv/bin/python docs/figures.py [DEMO_OUTPUT]   (after `make demo` and `
 
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -46,12 +47,12 @@ def axes_picture(path: Path) -> None:
     axes = figure.subplots()
     total = np.zeros(contract.bev_shape[1:], np.float32)
     for name, (x_m, y_m) in POINTS.items():
-        # A LiDAR at the point itself that sees something a hair away: no sine blurs the cell.
+        # A LiDAR at the point itself that sees something a hair behind it: no sine blurs the cell.
         shifted = dataclasses.replace(
             robot, lidar_pose=(x_m, y_m, 0.2, 0.0, 0.0, 0.0), lidar_min_range_m=0.0
         )
         builder = BevBuilder(contract, shifted, BevParameters())
-        scan = Scan(np.zeros(1, np.float32), 0.0, 1.0, 0.0, 12.0)
+        scan = Scan(np.full(1, 1e-3, np.float32), math.pi, 1.0, 0.0, 12.0)
         channel = builder.build(scan, no_depth)[0].copy()
         ((row, col),) = np.argwhere(channel)
         total += channel

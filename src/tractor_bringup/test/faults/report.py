@@ -152,7 +152,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def _bound(fault: Fault) -> str:
     if fault.stops is False:
-        return "no zero"
+        return f"at most {fault.most_zeros} % zeros" if fault.most_zeros else "no zero"
     words = [f"stop {fault.bound_s:.2f} s, held 100 %"] if fault.stops else []
     words += [] if fault.resume_s is None else [f"again {fault.resume_s:.2f} s"]
     return ", ".join(words) or "-"

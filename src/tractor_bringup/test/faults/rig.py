@@ -51,6 +51,7 @@ class Fault:
         heal: ends it, beside the sensors, which are always made whole again.
         stops: whether the rover must stand within `bound_s`, until the fault is over; False: it
             must never stand; None: it may, once, and drives for good within `resume_s`.
+        most_zeros: with `stops` False, how many of 100 commands may be zero all the same.
         released: whether it must go on standing then, until ~/release is called.
         says: must be in what a node says in /diagnostics meanwhile.
         watched_s: for how long it lasts.
@@ -65,6 +66,7 @@ class Fault:
     inject: Callable[[Rig], Any] = lambda rig: None
     heal: Callable[[Rig], Any] = lambda rig: None
     stops: bool | None = True
+    most_zeros: int = 0
     bound_s: float = STOP_S
     released: bool = False
     says: str = ""
@@ -83,7 +85,7 @@ class Measured:
         stop_s: from the fault to the first zero; None when none came.
         held: share of zeros from then on until the fault was over.
         resume_s: from its end to the first command that moves; None when none came.
-        zeros: commands that stop, where none should.
+        zeros, of: commands that stop, where none should, of so many.
         wrong: what else is not as the row asks for, in words.
         note: what else was measured, in words.
     """
@@ -92,6 +94,7 @@ class Measured:
     held: float | None = None
     resume_s: float | None = None
     zeros: int = 0
+    of: int = 0
     wrong: list[str] = dataclasses.field(default_factory=list)
     note: str = ""
 
@@ -109,7 +112,10 @@ class Measured:
                 found.append(f"stopped after {self.stop_s:.2f} s")
             if self.held is not None and self.held < 1.0:
                 found.append(f"held {self.held:.1%} only")
-        elif fault.stops is False and self.zeros > margin_s / PERIOD_S:
+        elif (
+            fault.stops is False
+            and self.zeros > fault.most_zeros * self.of / 100 + margin_s / PERIOD_S
+        ):
             found.append(f"{self.zeros} commands were zero")
         if self.resume_s is None:
             found.append("did not drive again")
@@ -374,7 +380,8 @@ class Rig:
         zeros = sum(not command.moves for command in commands)
         stops = sum(a.moves and not b.moves for a, b in itertools.pairwise(commands))
         note = f"{stops} stops, the last by {dict(self.said).get('cmd_guard')!r}" if zeros else ""
-        return Measured(zeros=zeros, note=f"of {len(commands)}; {note}".rstrip("; "))
+        note = f"of {len(commands)}; {note}".rstrip("; ")
+        return Measured(zeros=zeros, of=len(commands), note=note)
 
     def _settling(self, fault: Fault, at_s: float) -> Measured:
         self.listen(fault.watched_s)
