@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick fuzz kills soak bench verdicts lint build clean faults collisions
+.PHONY: help setup training demo learn test test-quick fuzz kills soak bench verdicts lint build clean faults collisions
 MAKEFLAGS += --no-print-directory
 
 # Where apt ROS 2 Jazzy is, that one is used: its setup.bash puts rclpy on PYTHONPATH, and the venv
@@ -23,6 +23,7 @@ compile = echo "$(1): compiling the grid kernel"; \
 # ROS's extension modules fit the system's Python only; the wheels fit any of these.
 PYTHON := $(if $(filter apt,$(ros_origin)),/usr/bin/python3,python3 python3.12 python3.11 python3.10)
 SOURCE :=
+SEED := 0
 MINUTES := 5
 REPLAY :=
 REPEATS := 3
@@ -78,6 +79,9 @@ $(ready): requirements/python.txt requirements/ros.txt requirements/rknn.txt
 	rm .venv/unfinished
 	touch $@
 
+training: $(training) ## Add to .venv what the training server needs; a torch that is there stays
+	@echo "training: remote_training_server/start_sac_server.sh is ready"
+
 $(training): $(ready) requirements/nats.txt requirements/training.txt
 	@for file in nats training; do
 	  .venv/bin/python -m pip --disable-pip-version-check -qq install --no-deps -r requirements/$$file.txt || {
@@ -87,6 +91,9 @@ $(training): $(ready) requirements/nats.txt requirements/training.txt
 
 demo: $(ready) ## Drive, sample, convert, drive again in INT8; SOURCE=recordings: recorded sensors
 	@$(run)python -m tractor_bringup.demo $(if $(SOURCE),--source $(SOURCE))
+
+learn: $(training) ## Drive, learn, judge, convert, drive with what was learnt; twenty minutes, SEED=0
+	@$(run)python -m tractor_bringup.learn --seed $(SEED)
 
 # Those of ROS go by the clock: they have the machine for themselves.
 test: $(training) ## Run every test
@@ -111,11 +118,12 @@ faults: $(ready) ## Let sensors, processes, disk and machine fail while it drive
 	@export FAULT_REPEATS=$(REPEATS)
 	$(run)python -m pytest -v -p no:cacheprovider src/tractor_bringup/test/faults $(if $(ROWS),-k "$(ROWS)")
 
-bench: $(ready) ## Measure grid, path through ROS, sampling, conversion; writes bench_output/
+bench: $(training) ## Measure grid, path through ROS, sampling, conversion, learning; writes bench_output/
 	@$(run)python bench/bev.py
 	$(run)python bench/latency.py
 	$(run)python bench/sampling.py
 	$(run)python bench/conversion.py
+	$(run)python bench/learning.py
 
 verdicts: $(ready) ## Convert eighteen sample sets and measure each model beyond them; half an hour
 	@$(run)python bench/verdicts.py
@@ -149,5 +157,5 @@ build: $(ready) ## Build the ROS 2 workspace into install/ (then: source install
 	$(call compile,build)
 
 clean: ## Remove .venv, builds, caches, all *_output/; samples and models stay
-	@rm -rf .venv build install log demo_output bench_output fuzz_output faults_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv build install log demo_output learn_output bench_output fuzz_output faults_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src -name __pycache__ -prune -exec rm -rf {} +

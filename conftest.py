@@ -15,6 +15,8 @@ HELPERS = (
     "tractor_inference/test",
     "tractor_inference/test/nodes",
     "tractor_bringup/test",
+    "tractor_link/test",
+    "tractor_link/test/nodes",
 )
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

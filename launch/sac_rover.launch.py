@@ -1,5 +1,7 @@
 """Drive the rover: grid builder, actor and command guard, with sensors of the machine or simulated.
 
+With nats:=nats://HOST:4222 also the link to a training server: experience there, models back.
+
 Values come from the parameter file; an argument that is given overrides it. The processes are
 started again when they die, as the actor does on purpose when an inference hangs; refused
 parameters end the launch instead.
@@ -13,13 +15,14 @@ from ament_index_python.packages import (
     get_package_share_directory,
 )
 from launch import LaunchDescription
-from launch.actions import GroupAction, OpaqueFunction
+from launch.actions import GroupAction, LogInfo, OpaqueFunction
 from launch.launch_description_sources import get_launch_description_from_any_launch_file
 from launch_ros.actions import Node, PushRosNamespace
 
 from tractor_bringup import ros_launch
 from tractor_bringup.launch_arguments import (
     FLAG,
+    FLAG_OR_FILE,
     FRAMES,
     LOG_LEVEL,
     NAMESPACE,
@@ -31,6 +34,7 @@ from tractor_bringup.launch_arguments import (
     Argument,
     extrinsics_arguments,
     frame_problems,
+    link_parameters,
     name_problems,
     remappings,
     seed_problems,
@@ -39,6 +43,7 @@ from tractor_bringup.launch_arguments import (
 from tractor_core.errors import ParameterError
 from tractor_core.paths import config_file
 from tractor_inference.model.backends import KINDS
+from tractor_link.parameters import ACCEPT
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = (
@@ -46,6 +51,14 @@ ARGUMENTS = (
     Argument("model", "", "The actor, .onnx or .rknn; empty: as in params_file."),
     Argument("backend", "", "What runs the actor; empty: as in params_file.", ("", *KINDS)),
     Argument("calibration_dir", "", "Folder for samples; empty: as in params_file."),
+    Argument("explore", "", "Noise on the actions; empty: as in params_file.", FLAG_OR_FILE),
+    Argument("nats", "", "Training server, such as nats://192.168.1.10:4222; empty: none."),
+    Argument(
+        "accept_models",
+        "",
+        "Whose models are converted unasked; empty: as in params_file.",
+        ("", *ACCEPT),
+    ),
     Argument("one_process", "false", "Hand the grid to the actor by a call, no topic.", FLAG),
     Argument("sim", "false", "Start the simulated rover, which takes the commands.", FLAG),
     WORLD_SEED,
@@ -65,6 +78,11 @@ DRIVERS = {
     CAMERA: ("rs_launch.py", "apt install ros-jazzy-realsense2-camera"),
     LIDAR: ("ld19.launch.py", "build LDROBOT's package ldlidar_stl_ros2 in this workspace"),
 }
+
+OTHER_MODEL = (
+    "model:= and nats:= are given: a model of the training server drives only where model leads to "
+    "remote_trained.rknn in models_dir of rover_link"
+)
 
 
 def _find_drivers(problems):
@@ -127,15 +145,19 @@ def _start(context):
         try:
             stamped = stamped_commands(given[STAMPED], params_file)
             extrinsics = extrinsics_arguments(given, params_file)
+            of_link = link_parameters(given, params_file)
         except ParameterError as error:
             problems.append(str(error))
     ros_launch.refuse(problems)
 
     of_actor = {n: given[n] for n in ("model", "backend", "calibration_dir") if given[n]}
+    if given["explore"]:
+        of_actor["explore"] = given["explore"] == "true"
+    if of_link:
+        of_actor["watch_model"] = True
     of_both = {STAMPED: stamped} if given[STAMPED] else {}
-    common = ros_launch.parameter_arguments(
-        params_file, {"sac_actor": of_actor | of_both, "cmd_guard": of_both}
-    )
+    set_over = {"sac_actor": of_actor | of_both, "cmd_guard": of_both, "rover_link": of_link}
+    common = ros_launch.parameter_arguments(params_file, set_over)
     of_all = ["--log-level", given["log_level"]]
     of_all += ["-p", f"use_sim_time:={given['use_sim_time']}"]
     common += of_all
@@ -157,6 +179,10 @@ def _start(context):
     executables = ["drive"] if given["one_process"] == "true" else ["bev_builder", "sac_actor"]
     for executable in (*executables, "cmd_guard"):
         actions += ros_launch.node("tractor_inference", executable, common, names)
+    if of_link:
+        actions += ros_launch.node("tractor_link", "rover_link", common, names, essential=False)
+        if given["model"]:
+            actions.append(LogInfo(msg=OTHER_MODEL))
     for name, arguments in extrinsics.items():
         actions.append(
             _tool("tf2_ros", "static_transform_publisher", arguments, of_all, names, name)

@@ -45,7 +45,7 @@ setup(
     maintainer="Rover suite maintainers",
     maintainer_email="maintainers@rover-suite.example.org",
     packages=find_packages(exclude=["test"]),
-    package_data={"": ["*.html"]},
+    package_data={"": ["*.html", "*.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),

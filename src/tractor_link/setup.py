@@ -17,4 +17,7 @@ setup(
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},
     zip_safe=False,
+    entry_points={
+        "console_scripts": ["rover_link=tractor_link.nodes.rover_link_node:main"],
+    },
 )

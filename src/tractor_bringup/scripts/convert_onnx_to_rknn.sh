@@ -21,8 +21,9 @@ case ${1:-} in
   -h | --help) usage; exit 0 ;;
   "" | -*) usage >&2; fail "expected MODEL.onnx first, found ${1:-nothing}" ;;
   nats://* | tls://*)
-    fail "training servers are not connected yet, found the address $1" \
-      "copy the .onnx file to models/ and run: ./convert_onnx_to_rknn.sh models/NAME.onnx calibration_data" ;;
+    fail "expected MODEL.onnx first, found the address $1" \
+      "a rover converts what a training server offers by itself: ./start_sac_rover.sh $1" \
+      "by hand: copy the .onnx file to models/ and run: ./convert_onnx_to_rknn.sh models/NAME.onnx calibration_data" ;;
 esac
 command=(convert "$1")
 shift

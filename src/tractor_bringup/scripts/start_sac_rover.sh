@@ -4,14 +4,18 @@ set -eo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: start_sac_rover.sh [NAME:=VALUE ...]
+usage: start_sac_rover.sh [nats://HOST:4222] [NAME:=VALUE ...]
 
 Starts sac_rover.launch.py with models/remote_trained.rknn of the current folder and keeps samples
-in calibration_data/. Arguments go to the launch file; the most used:
+in calibration_data/. With the address of a training server it sends experience there, converts the
+models that are offered, and drives with those that pass. Arguments go to the launch file; the most
+used:
   drivers:=true              start the drivers of the D435i and the LD19 as well
   sim:=true                  drive the simulated rover
   model:=FILE                another actor, .onnx or .rknn
+  accept_models:=all         models of a server on another machine need no: models accept V
   calibration_dir:=FOLDER    another folder for the samples
+  explore:=true              noise on the actions, as much as the model asks for: docs/experience.md
   scan_topic:=NAME           also depth_topic, camera_info_topic, odom_topic, cmd_vel_topic
   enable_stamped_cmd_vel:=true   TwistStamped in place of Twist, for a base that takes that
 Ctrl-C stops the rover and ends it. All arguments: ros2 launch tractor_bringup sac_rover.launch.py -s
@@ -23,17 +27,19 @@ fail() {
   exit 2
 }
 
+arguments=()
+address=
 for argument in "$@"; do
   case $argument in
     -h | --help) usage; exit 0 ;;
     nats://* | tls://*)
-      fail "training servers are not connected yet, found the address $argument" \
-        "to drive with the model that is there, run: ./start_sac_rover.sh" \
-        "to use a newer actor, copy it to models/ and run: ./convert_onnx_to_rknn.sh models/NAME.onnx calibration_data" ;;
-    *:=*) ;;
-    *) usage >&2; fail "expected NAME:=VALUE, found $argument" ;;
+      [ -z "$address" ] || fail "expected one address, found $address and $argument"
+      address=$argument ;;
+    *:=*) arguments+=("$argument") ;;
+    *) usage >&2; fail "expected NAME:=VALUE or an address such as nats://192.168.1.10:4222, found $argument" ;;
   esac
 done
+if [ -n "$address" ]; then arguments+=("nats:=$address"); fi
 
 # The checkout that this script is in; an installed copy relies on a sourced workspace.
 root=$(cd "$(dirname "$(readlink -f "$0")")/../../.." && pwd)
@@ -65,4 +71,4 @@ if [ -f "$root/src/tractor_bringup/package.xml" ] && ! is_of_checkout; then
   fail "expected the workspace of $root, found that in $prefix sourced" \
     "run in $root: make build"
 fi
-exec ros2 launch tractor_bringup sac_rover.launch.py "$@"
+exec ros2 launch tractor_bringup sac_rover.launch.py "${arguments[@]}"

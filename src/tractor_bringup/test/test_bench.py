@@ -52,6 +52,16 @@ def test_the_path_through_ros_is_measured_every_way(repository, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_learning_costs_is_measured(repository, tmp_path):
+    pytest.importorskip("stable_baselines3", reason="it is what learning is measured beside")
+    arguments = ("--updates", "3", "--seconds", "1", "--worlds", "1")
+    found, _ = run_bench(repository, "learning", tmp_path / "learning.json", *arguments)
+    assert {*found} == {"learner", "beside_simulation", "simulation", "ingest", "rover"}
+    assert all(0 <= value < math.inf for row in found.values() for value in row.values())
+    assert found["learner"]["replay_bytes_per_step"] <= 4200
+
+
+@pytest.mark.slow
 def test_what_sampling_adds_to_a_tick_is_measured(repository, tmp_path):
     arguments = ("--seconds", "1", "--rounds", "1")
     found, _ = run_bench(repository, "sampling", tmp_path / "sampling.json", *arguments)

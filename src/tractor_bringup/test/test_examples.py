@@ -63,3 +63,15 @@ def test_the_examples_are_short_and_all_tried(repository):
             f'"{file.stem}"'
             in (repository / "src/tractor_bringup/test/test_examples.py").read_text()
         )
+
+
+def test_the_picture_of_the_axes_is_drawn_where_the_contract_says(repository, tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import figures; from pathlib import Path\n"
+        "figures.axes_picture(Path(sys.argv[2]))"
+    )
+    picture = tmp_path / "axes.png"
+    command = [sys.executable, "-c", code, repository / "docs", picture]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert picture.stat().st_size > 10_000

@@ -10,7 +10,8 @@ from fuzz import targets
 from fuzz.limits import within_limits
 
 NAMES = [
-    "sample", "experience", "reference_set", "manifest", "history", "versions", "copied_manifest",
+    "sample", "experience", "offer", "offered_note", "reference_set", "manifest", "history",
+    "versions", "copied_manifest",
     "parameters", "metadata", "mcap", "sqlite", "packed_bag", "messages", "toolkit_result",
     "toolkit_actions", "scans_npz", "scan_csv", "depth_png", "camera_json", "fast_dds", "json",
     "yaml", "onnx",

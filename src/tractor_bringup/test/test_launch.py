@@ -1,5 +1,6 @@
 """The launch files, where ROS's launch is installed: with apt ROS, not with the wheels."""
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -21,7 +22,7 @@ ARGUMENTS = {
     "sac_rover": {
         "params_file", "model", "backend", "sim", "world_seed", "drivers", "calibration_dir",
         "namespace", "use_sim_time", "log_level", "one_process", "enable_stamped_cmd_vel",
-        "rviz", "lidar_frame", "camera_frame",
+        "rviz", "lidar_frame", "camera_frame", "explore", "nats", "accept_models",
         *TOPICS,
     },
     "sim": {
@@ -99,6 +100,38 @@ def test_rviz_opens_our_view_on_the_topics_of_the_rover(repository, monkeypatch,
     assert shown[shown.index("-d") + 1] == str(repository / "config" / "sac_rover.rviz")
     [placed] = [line for line in lines if "--child-frame-id" in line]
     assert placed[placed.index("--child-frame-id") + 1] == "base_laser"
+
+
+def nodes_of(repository, **arguments):
+    """Return {executable: words known before its start} of the suite's nodes."""
+    lines = commands(perform(description(repository, "sac_rover"), **arguments))
+    return {line[line.index("--enclave") + 1][1:]: line for line in lines if "--enclave" in line}
+
+
+def test_an_address_starts_the_link_and_lets_the_actor_take_new_models(repository):
+    import yaml
+
+    assert "rover_link" not in nodes_of(repository)
+    words = nodes_of(repository, nats="nats://10.0.0.5:4222", accept_models="all")["rover_link"]
+    files = [words[i + 1] for i, word in enumerate(words) if word == "--params-file"]
+    set_over = yaml.safe_load(Path(files[-1]).read_text())
+    link = set_over["/**/rover_link"]["ros__parameters"]
+    assert (link["address"], link["accept_models"]) == ("nats://10.0.0.5:4222", "all")
+    assert link["params_file"] == files[0]
+    assert set_over["/**/sac_actor"]["ros__parameters"] == {"watch_model": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"nats": "10.0.0.5:4222"}, "nats: expected an address such as nats://192.168.1.10:4222"),
+        ({"nats": "nats://"}, "nats: expected an address such as nats://192.168.1.10:4222"),
+        ({"accept_models": "all"}, "accept_models: needs nats:="),
+    ],
+)
+def test_an_address_that_is_none_is_refused_at_once(repository, arguments, message):
+    with pytest.raises(RuntimeError, match=message):
+        perform(description(repository, "sac_rover"), **arguments)
 
 
 def test_every_problem_of_the_arguments_is_named(repository):
@@ -290,8 +323,12 @@ def test_a_failed_conversion_fails_the_launch(workspace, tmp_path):
     assert "convert ended with exit code" in log.read_text()
 
 
-@pytest.mark.parametrize(("code", "again"), [(0, False), (1, True)])
-def test_what_ends_with_0_stays_away_and_what_dies_is_started_again(tmp_path, code, again):
+@pytest.mark.parametrize(
+    ("code", "essential", "again"), [(0, True, False), (1, True, True), (2, False, False)]
+)
+def test_what_ends_with_0_stays_away_and_what_dies_is_started_again(
+    tmp_path, code, essential, again
+):
     from launch import LaunchDescription, LaunchService
     from launch.actions import ExecuteProcess, RegisterEventHandler, Shutdown, TimerAction
     from launch.event_handlers import OnProcessExit
@@ -302,13 +339,12 @@ def test_what_ends_with_0_stays_away_and_what_dies_is_started_again(tmp_path, co
     script = f"echo started >> {log}; exit {code}"
     process = ExecuteProcess(cmd=["bash", "-c", script], respawn=True, respawn_delay=0.5)
     other = ExecuteProcess(cmd=["sleep", "60"])
+    ended = functools.partial(ros_launch._ended, essential=essential)
     service = LaunchService(noninteractive=True)
     service.include_launch_description(
         LaunchDescription(
             [
-                RegisterEventHandler(
-                    OnProcessExit(target_action=process, on_exit=ros_launch._ended)
-                ),
+                RegisterEventHandler(OnProcessExit(target_action=process, on_exit=ended)),
                 process,
                 other,
                 TimerAction(period=2.0, actions=[Shutdown()]),

@@ -147,6 +147,57 @@ def test_overrides_are_read_back_as_they_were_given(values):
     assert content["/**/sac_actor"]["ros__parameters"] == values
 
 
+def link_given(**given):
+    return {"nats": "", "accept_models": "", "calibration_dir": ""} | given
+
+
+def test_without_an_address_there_is_no_link(params_file):
+    assert la.link_parameters(link_given(), params_file) == {}
+    with pytest.raises(ParameterError, match="accept_models: needs nats:=nats://HOST:4222 too"):
+        la.link_parameters(link_given(accept_models="all"), params_file)
+
+
+@pytest.mark.parametrize("address", ["host:4222", "nats://", "http://host:1", "nats://a b:1"])
+def test_an_address_that_is_none_is_refused_with_the_form(params_file, address):
+    form = "^nats: expected an address such as nats://192.168.1.10:4222, found"
+    with pytest.raises(ParameterError, match=form):
+        la.link_parameters(link_given(nats=address), params_file)
+
+
+def test_the_link_is_told_what_the_launch_was(params_file):
+    given = link_given(nats="nats://10.0.0.5:4222", calibration_dir="mine", accept_models="all")
+    assert la.link_parameters(given, params_file) == {
+        "address": "nats://10.0.0.5:4222", "calibration_dir": "mine", "accept_models": "all",
+        "params_file": str(params_file),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.pop("/**/rover_link"), "expected a section /\\*\\*/rover_link"),
+        (
+            lambda content: content["/**/rover_link"]["ros__parameters"].update(precision="int4"),
+            "precision: expected one of",
+        ),
+        (
+            lambda content: content["/**/sac_actor"]["ros__parameters"].update(experience_dir=""),
+            "experience_dir of sac_actor and rover_link: expected one folder, found '' and",
+        ),
+    ],
+)
+def test_a_section_of_the_link_that_cannot_be_used_is_refused_before_anything_drives(
+    params_file, tmp_path, change, message
+):
+    content = yaml.safe_load(params_file.read_text())
+    change(content)
+    edited = tmp_path / "params.yaml"
+    edited.write_text(yaml.safe_dump(content))
+    assert la.link_parameters(link_given(), edited) == {}
+    with pytest.raises(ParameterError, match=message):
+        la.link_parameters(link_given(nats="nats://10.0.0.5:4222"), edited)
+
+
 def test_a_seed_is_a_whole_number():
     assert la.seed_problems("12") == []
     assert all(la.seed_problems(text) for text in ("", "-1", "1.5", "x", "1\n", "1" * 20))

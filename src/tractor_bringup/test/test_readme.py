@@ -131,6 +131,9 @@ def test_every_command_is_there_and_takes_what_it_is_given(repository, words):
         verb = rest[0] if module.endswith("models") else ""
         given = {word for word in rest if word.startswith("--")}
         assert given <= options_of(module, verb) | {"--help"}
+    elif words[0] == "remote_training_server/start_sac_server.sh":
+        done = subprocess.run([repository / words[0], "-h"], capture_output=True, text=True)
+        assert done.returncode == 0 and "--from-experience" in done.stdout, done.stderr
     elif words[0].startswith("./"):
         done = subprocess.run([repository / words[0], "-h"], capture_output=True, text=True)
         assert done.returncode == 0

@@ -7,7 +7,7 @@ import pytest
 MODULES = {
     name: f"tractor_inference.nodes.{name}_node"
     for name in ("bev_builder", "sac_actor", "cmd_guard")
-}
+} | {"rover_link": "tractor_link.nodes.rover_link_node"}
 # A machine that is busy with other tests takes its time.
 START_LIMIT_S = 60.0
 

@@ -233,8 +233,8 @@ def test_colcon_build_installs_commands_launch_files_and_parameters(repository, 
         if os.access(path, os.X_OK)
     }
     assert commands >= {
-        "bev_builder", "sac_actor", "cmd_guard", "drive", "sim", "replay", "check", "convert",
-        "harvest", "doctor", "benchmark", "models", "rollout", "observations",
+        "bev_builder", "sac_actor", "cmd_guard", "drive", "rover_link", "sim", "replay", "check",
+        "convert", "harvest", "doctor", "benchmark", "models", "rollout", "observations",
         "start_sac_rover.sh", "convert_onnx_to_rknn.sh",
     }  # fmt: skip
     answer = sourced(copy, f"{sys.executable} -c '{TEMPLATES}'")
@@ -322,18 +322,27 @@ def test_scripts_print_their_usage(repository, script):
     assert done.stdout.startswith(f"usage: {script}")
 
 
-@pytest.mark.parametrize("script", ["start_sac_rover.sh", "convert_onnx_to_rknn.sh"])
-def test_scripts_refuse_a_nats_address(repository, script):
-    done = run(repository / script, "nats://rover.example:4222", cwd=repository)
+def test_convert_script_says_who_takes_an_address(repository):
+    done = run(repository / "convert_onnx_to_rknn.sh", "nats://rover.example:4222", cwd=repository)
     assert done.returncode == 2
-    assert "not connected yet, found the address nats://rover.example:4222" in done.stderr
+    assert "expected MODEL.onnx first, found the address nats://rover.example:4222" in done.stderr
+    assert "./start_sac_rover.sh nats://rover.example:4222" in done.stderr
     assert "./convert_onnx_to_rknn.sh models/NAME.onnx calibration_data" in done.stderr
 
 
-def test_start_script_refuses_what_is_no_launch_argument(repository):
-    done = run(repository / "start_sac_rover.sh", "models/actor.rknn", cwd=repository)
+@pytest.mark.parametrize("argument", ["models/actor.rknn", "192.168.1.10:4222", "http://host:4222"])
+def test_start_script_refuses_what_is_no_launch_argument_and_no_address(repository, argument):
+    done = run(repository / "start_sac_rover.sh", argument, cwd=repository)
     assert done.returncode == 2
-    assert "expected NAME:=VALUE, found models/actor.rknn" in done.stderr
+    expected = "expected NAME:=VALUE or an address such as nats://192.168.1.10:4222"
+    assert f"{expected}, found {argument}" in done.stderr
+
+
+def test_start_script_takes_one_address(repository):
+    addresses = ("nats://one:4222", "tls://other:4222")
+    done = run(repository / "start_sac_rover.sh", *addresses, cwd=repository)
+    assert done.returncode == 2
+    assert "expected one address, found nats://one:4222 and tls://other:4222" in done.stderr
 
 
 def test_convert_script_hands_on_the_exit_code(repository, tmp_path):
@@ -352,11 +361,11 @@ def ros2(tmp_path):
     command.write_text('#!/bin/sh\necho "ros2 $@"\n')
     command.chmod(0o755)
 
-    def start(checkout, *prefixes):
+    def start(checkout, *prefixes, arguments=("sim:=true",)):
         path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
         prefixes = os.pathsep.join(map(str, prefixes))
         script = checkout / "src/tractor_bringup/scripts/start_sac_rover.sh"
-        return run(script, "sim:=true", cwd=checkout, PATH=path, AMENT_PREFIX_PATH=prefixes)
+        return run(script, *arguments, cwd=checkout, PATH=path, AMENT_PREFIX_PATH=prefixes)
 
     return start
 
@@ -383,6 +392,10 @@ def test_start_script_drives_with_its_own_checkout_only(repository, tmp_path, ro
     assert (
         ros2(copy, prefix).stdout == "ros2 launch tractor_bringup sac_rover.launch.py sim:=true\n"
     )
+    arguments = ("sim:=true", "nats://10.0.0.5:4222", "accept_models:=all")
+    words = "sim:=true accept_models:=all nats:=nats://10.0.0.5:4222"
+    done = ros2(copy, prefix, arguments=arguments)
+    assert done.stdout == f"ros2 launch tractor_bringup sac_rover.launch.py {words}\n"
     done = ros2(other, prefix)
     assert done.returncode == 2
     assert f"expected the workspace of {other}, found that in {prefix} sourced" in done.stderr

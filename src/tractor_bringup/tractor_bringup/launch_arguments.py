@@ -14,8 +14,10 @@ from pathlib import Path
 
 from tractor_core import frames, parameters
 from tractor_core import robot as robots
-from tractor_core.errors import ParameterError
+from tractor_core.errors import LinkError, ParameterError
 from tractor_core.text import printable
+from tractor_link.parameters import LinkParameters
+from tractor_link.reasons import require_address
 
 PACKAGE = "tractor_bringup"
 FLAG = ("true", "false")
@@ -200,6 +202,37 @@ def extrinsics_arguments(given: Mapping[str, str], params_file: Path) -> dict[st
         words += ["--frame-id", placed.parent, "--child-frame-id", placed.child]
         arguments[name] = words
     return arguments
+
+
+def link_parameters(given: Mapping[str, str], params_file: Path) -> dict[str, str]:
+    """Return what is set over the section rover_link of the parameter file; none without nats.
+
+    Raises:
+        ParameterError: address or section cannot be used; that is known before anything drives.
+    """
+    if not given["nats"]:
+        if given["accept_models"]:
+            raise ParameterError("accept_models: needs nats:=nats://HOST:4222 too")
+        return {}
+    try:
+        require_address(given["nats"])
+    except LinkError as error:
+        raise ParameterError(f"nats: {error}") from error
+    set_over = {name: given[name] for name in ("calibration_dir", "accept_models") if given[name]}
+    set_over |= {"address": given["nats"], "params_file": str(params_file)}
+    section = parameters.read_file(params_file, "rover_link")
+    if not parameters.fields_of(LinkParameters).keys() & section.keys():
+        raise ParameterError(f"expected a section /**/rover_link in {params_file}, found none")
+    link = parameters.from_values(LinkParameters, section | set_over)
+    actor = parameters.read_file(params_file, "sac_actor")
+    for name in ("experience_dir", "calibration_dir"):
+        found, wanted = getattr(link, name), actor.get(name, getattr(link, name))
+        if name not in set_over and found != wanted:
+            raise ParameterError(
+                f"{name} of sac_actor and rover_link: expected one folder, found {wanted!r} and "
+                f"{found!r} in {params_file}"
+            )
+    return set_over
 
 
 def seed_problems(seed: str) -> list[str]:

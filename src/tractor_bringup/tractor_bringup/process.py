@@ -23,18 +23,20 @@ class Process:
         log: what it prints goes there.
         stdout: as of subprocess.Popen; then only the errors go to the log.
         cwd: where it runs.
+        nice: how much it stands back behind others, 0 to 19.
 
     Attributes:
         process: the one that runs.
     """
 
     def __init__(
-        self, arguments: list[str], log: Path, stdout: int | None = None, cwd: Path | None = None
-    ) -> None:
+        self, arguments: list[str], log: Path, stdout: int | None = None, cwd: Path | None = None,
+        nice: int = 0,
+    ) -> None:  # fmt: skip
         self.log = log
         with log.open("wb") as file:
             self.process: subprocess.Popen = subprocess.Popen(
-                [*STOP_WITH_STARTER, sys.executable, *arguments],
+                [*STOP_WITH_STARTER, "nice", "-n", str(nice), sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file if stdout is None else stdout,
                 stderr=file,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -117,15 +118,18 @@ def node(
     ros_arguments: Iterable[str],
     remappings: Iterable[tuple[str, str]],
     respawn: bool = True,
+    essential: bool = True,
     **more: Any,
 ) -> list[Any]:
     """Return the actions that run a process of the suite until the launch ends.
 
     It is started again when it dies, as the actor does on purpose when an inference hangs. One
-    that ends with 0 was asked to, and stays away; refused parameters end the launch.
+    that ends with 0 was asked to, and stays away; refused parameters of what is essential end the
+    launch.
 
     Args:
         ros_arguments: the parameters are among them.
+        essential: False where the rover drives on without it, also when it refuses its parameters.
     """
     # No name: it would be given to both nodes of `drive`. Each has its own from the start.
     action = Node(
@@ -141,13 +145,14 @@ def node(
         respawn_delay=RESPAWN_DELAY_S,
         **more,
     )
-    return [RegisterEventHandler(OnProcessExit(target_action=action, on_exit=_ended)), action]
+    ended = functools.partial(_ended, essential=essential)
+    return [RegisterEventHandler(OnProcessExit(target_action=action, on_exit=ended)), action]
 
 
-def _ended(event: Any, context: LaunchContext) -> EmitEvent | None:
-    if event.returncode == REFUSED_PARAMETERS:
+def _ended(event: Any, context: LaunchContext, essential: bool = True) -> EmitEvent | None:
+    if event.returncode == REFUSED_PARAMETERS and essential:
         raise RuntimeError(f"{event.process_name} refused its parameters, see its error above")
-    if event.returncode == 0:
+    if event.returncode in (0, REFUSED_PARAMETERS):
         # Before the delay is over: it is not started again.
         return EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))
     return None

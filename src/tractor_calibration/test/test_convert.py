@@ -444,6 +444,14 @@ def test_the_first_attempt_that_passes_is_the_last(models, contract, calibration
     assert len(record.calibration.samples) == result["samples"]["calibration"] > 2
 
 
+def name_scale(path, text):
+    """Let an ONNX ask for noise, as a trainer does."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"exploration_scale": text})
+    onnx.save(model, path)
+
+
 def test_the_manifest_names_the_bytes_that_calibrated(models, contract, calibration_dir):
     # The rover keeps better samples in the same folder while a model is built.
     child = answering(
@@ -461,6 +469,22 @@ def test_the_manifest_names_the_bytes_that_calibrated(models, contract, calibrat
     kept = model.with_name(FILE_NAME)
     assert reference == manifest.sha256_file(kept)
     assert kept.read_bytes() == config_file(FILE_NAME).read_bytes()
+
+
+@pytest.mark.parametrize("scale", [None, 0.25])
+def test_the_manifest_says_how_much_noise_the_onnx_asks_for(models, contract, scale):
+    if scale is not None:
+        name_scale(models / "actor.onnx", str(scale))
+    conversion.convert(request(models, contract), answering())
+    assert manifest.read(models / "remote_trained.rknn").exploration_scale == scale
+
+
+def test_an_onnx_that_asks_for_too_much_noise_is_refused(models, contract):
+    name_scale(models / "actor.onnx", "1.5")
+    before = snapshot(models)
+    with pytest.raises(conversion.StageError, match=r"a number from 0 to 1 .* '1\.5'"):
+        conversion.convert(request(models, contract), answering())
+    assert snapshot(models) == before
 
 
 def test_a_conversion_reads_each_sample_and_inspects_the_onnx_once(
@@ -832,6 +856,7 @@ def test_every_target_builds(models, calibration_dir, target):
 
 @pytest.mark.toolkit
 def test_fp16(models, contract):
+    name_scale(models / "actor.onnx", "0.25")
     done = run(models / "actor.onnx")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("FP16 model for rk3588")
@@ -840,6 +865,10 @@ def test_fp16(models, contract):
     assert (found.model.precision, found.calibration.samples) == ("fp16", ())
     assert found.calibration.ranges == {}
     assert found.validation["fp16"]["mae"] < 0.001
+    with contextlib.closing(
+        open_backend("rknn_sim", models / "remote_trained.rknn", contract)
+    ) as opened:
+        assert opened.exploration_scale == found.exploration_scale == 0.25
     kept = [path.read_bytes() for path in models.glob("versions/*/*")]
     assert b"the older model" in kept and b'{"older": true}' in kept
 

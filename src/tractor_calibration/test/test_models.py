@@ -1,5 +1,6 @@
 """The command `models` as a user runs it: what it lists, what it changes, and how it refuses."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from tractor_calibration import models as command
 from tractor_calibration.store import promotion
 from tractor_core import paths
 from tractor_core.errors import ParameterError
+from tractor_core.offered import ACCEPTED, DONE, OfferedModel, OfferedModels
 
 FIRST, OTHER, SECOND = (
     "actor.20250101T000000Z",
@@ -290,6 +292,53 @@ def test_refusals_name_the_reason_and_change_nothing(
     found, _, log = run(*arguments)
     assert (found, sentence in log) == (code, True), log
     assert snapshot(versioned) == before
+
+
+def offer(folder, version=7):
+    model = OfferedModel(
+        version, hashlib.sha256(b"network").hexdigest(), 7, "nats://10.0.0.5:4222",
+        "2026-11-30T12:00:00+00:00",
+    )  # fmt: skip
+    OfferedModels(folder).put(model, b"network")
+    return model
+
+
+def test_an_offered_model_waits_until_it_is_accepted(run, versioned):
+    model = offer(versioned)
+    line = run("list")[1].splitlines()[-1]
+    assert line == (
+        "offered: sac_actor_v07 of nats://10.0.0.5:4222, 2026-11-30T12:00: "
+        "waits for you: models accept 7"
+    )
+    code, out, log = run("accept", "6")
+    assert (code, out) == (3, "") and "found '6'; there: sac_actor_v07" in log
+    code, out, _ = run("accept", "7")
+    assert code == 0
+    assert (
+        out == "sac_actor_v07 is accepted: rover_link converts it, models list says how that ends\n"
+    )
+    (listed,) = as_json(run, "list")["offered"]
+    assert (listed["name"], listed["version"], listed["state"]) == ("sac_actor_v07", 7, ACCEPTED)
+    assert run("list")[1].endswith(": accepted, rover_link converts it\n")
+    OfferedModels(versioned).change(model, DONE, "refused: exit code 6: \x1b[2J")
+    assert run("list")[1].endswith(": refused: exit code 6: \\x1b[2J\n")
+    assert run("accept", "7")[0] == 3
+
+
+def test_an_offered_model_that_is_not_whole_or_not_writable_is_refused(run, versioned, monkeypatch):
+    offer(versioned)
+    assert "expected a version, found none" in run("accept")[2]
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tractor_core.files.replace_file", full)
+        code, _, log = run("accept", "7")
+        assert code == 7 and "expected room on the disk" in log
+    (versioned / "offered" / "sac_actor_v07.onnx").write_bytes(b"other")
+    code, _, log = run("accept", "7")
+    assert code == 3 and "expected sha256" in log
 
 
 def test_a_busy_folder(run, versioned):

@@ -3,15 +3,16 @@
   models list        every version: number, when and for what it was made, how well it agrees
   models promote V   make V the active model: its name, a beginning that only it has, or its number
   models rollback    go back to the model that was active before
+  models accept V    let a model that a training server offered be converted: its version, such as 7
 
 A version is read and checked before it is activated: its manifest, sha256, size and contract. A
 running rover goes on with the model it has loaded until it is told, or watches the folder
 (watch_model).
 
 Exit codes:
-  0  listed, or the version is active
+  0  listed, the version is active, or the model is accepted
   2  wrong arguments or parameters
-  3  no such version, several that fit, or none that was active before
+  3  no such version, several that fit, none that was active before, or no such offered model
   6  the version cannot be used: its manifest, sha256, size or contract is not as expected
   7  no models folder, files in the way, it cannot be written, or a conversion is busy there
   130  interrupted
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
@@ -31,6 +33,7 @@ from typing import Any
 
 from tractor_core.cli import INTERRUPTED, USAGE, answer, begin, make_parser, params_file, printing
 from tractor_core.errors import ModelError, ParameterError, TractorError
+from tractor_core.offered import WAITING, OfferedModels
 from tractor_core.system_error import explain
 from tractor_core.text import printable
 
@@ -50,15 +53,18 @@ class _RefusedError(Exception):
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("models", __doc__)
-    parser.add_argument("verb", choices=("list", "promote", "rollback"))
-    parser.add_argument("version", nargs="?", metavar="V", help="for promote: the version")
+    parser.add_argument("verb", choices=("list", "promote", "rollback", "accept"))
+    parser.add_argument(
+        "version", nargs="?", metavar="V", help="for promote and accept: the version"
+    )
     parser.add_argument(
         "--models-dir", type=Path, metavar="DIR",
         help="the models folder (default: models/ here, else that of the workspace)",
     )  # fmt: skip
     args = parser.parse_args(argv)
-    if (args.verb == "promote") != (args.version is not None):
-        expected = "a version" if args.verb == "promote" else "no version"
+    needs_version = args.verb in ("promote", "accept")
+    if needs_version != (args.version is not None):
+        expected = "a version" if needs_version else "no version"
         parser.error(f"{args.verb}: expected {expected}, found {args.version or 'none'}")
     return args
 
@@ -109,6 +115,10 @@ def _list(folder: Path, contract: Any) -> dict[str, Any]:
         "exists": (folder / models_folder.LINK).exists(),
         "before": models_folder.before(folder),
         "versions": rows,
+        "offered": [
+            {"name": model.name} | dataclasses.asdict(model)
+            for model in OfferedModels(folder).all()
+        ],
     }
 
 
@@ -206,7 +216,16 @@ def table(result: dict[str, Any]) -> str:
         *lines,
         f"active model: {_state(result, 'drives')}",
         f"rollback goes to: {_state(result, 'before')}",
+        *(f"offered: {_offered(model)}" for model in result["offered"]),
     ])  # fmt: skip
+
+
+def _offered(model: dict[str, Any]) -> str:
+    """Return where an offered model stands, and what to do, as one line."""
+    stands = model["result"] or "accepted, rover_link converts it"
+    if model["state"] == WAITING:
+        stands = f"waits for you: models accept {model['version']}"
+    return printable(f"{model['name']} of {model['origin']}, {model['received'][:16]}: {stands}")
 
 
 def _state(result: dict[str, Any], key: str) -> str:
@@ -256,6 +275,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             with _refusing(folder, FILES):
                 result = _list(folder, observed)
             text = table(result)
+        elif args.verb == "accept":
+            with _refusing(folder, NO_VERSION):
+                name = OfferedModels(folder).accept(args.version).name
+            result = {"folder": str(folder), "accepted": name}
+            text = f"{name} is accepted: rover_link converts it, models list says how that ends"
         else:
             result = _change(folder, args.verb, args.version, observed)
             text = summary(result)

@@ -106,8 +106,8 @@ class Chunk:
 
     @property
     def id(self) -> str:
-        """What no other chunk is called; ids of a session sort in time."""
-        return f"{self.session}_{self.first:09d}"
+        """See `chunk_id`."""
+        return chunk_id(self.session, self.first)
 
     @property
     def terminated(self) -> bool:
@@ -181,6 +181,24 @@ def parse(data: bytes, contract: Contract) -> Chunk:
     if problems := _problems(chunk, contract):
         raise ExperienceError("; ".join(map(str, problems)))
     return chunk
+
+
+def describe(data: bytes) -> tuple[str, int]:
+    """Return the id of a chunk and how many steps it has; its observations are not looked at.
+
+    Raises:
+        ExperienceError: it is no whole chunk.
+    """
+    try:
+        header, _ = _parts(data)
+    except ValueError as error:
+        raise ExperienceError(str(error)) from error
+    return chunk_id(header["session"], header["first"]), header["steps"]
+
+
+def chunk_id(session: str, first: int) -> str:
+    """Return what no other chunk is called; ids of a session sort in time."""
+    return f"{session}_{first:09d}"
 
 
 def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:

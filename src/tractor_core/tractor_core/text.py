@@ -8,7 +8,7 @@ JSON needs none of this: json.dumps escapes to ASCII, from which a name comes ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Longer than any sensible name or reason, shorter than what floods a log.
 MOST = 1000
@@ -53,6 +53,18 @@ def printable_message(text: object) -> str:
 def printable_rows(rows: Iterable[str]) -> str:
     """Return lines for a terminal, each as `printable` makes it, whatever is quoted in it."""
     return "\n".join(printable(row, MOST_OF_LINE) for row in rows)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Return rows of equal length as lines of a table; the first `left` columns begin alike."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def printable_page(text: str) -> str:

@@ -13,6 +13,7 @@ NODES = {
     "bev_builder": ("tractor_core.bev.parameters", "BuilderParameters"),
     "sac_actor": ("tractor_inference.actor_parameters", "ActorParameters"),
     "cmd_guard": ("tractor_inference.guard.guard", "GuardParameters"),
+    "rover_link": ("tractor_link.parameters", "LinkParameters"),
     "convert": ("tractor_calibration.parameters", "ConvertParameters"),
     "harvest": ("tractor_calibration.parameters", "HarvestParameters"),
 }

@@ -6,12 +6,13 @@ import dataclasses
 
 from tractor_core.parameters import param
 
+from .model.exploration import ExplorationParameters
 from .model.opener import ModelParameters
 from .recording.recorder import RecorderParameters
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorParameters(ModelParameters, RecorderParameters):
+class ActorParameters(ModelParameters, RecorderParameters, ExplorationParameters):
     """The sac_actor section of config/sac_rover.yaml."""
 
     autostart: bool = param("Configure and activate at start.", True)

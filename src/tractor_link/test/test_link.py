@@ -5,45 +5,16 @@ import contextlib
 import signal
 import time
 
-import nats
 import pytest
 from nats.js import errors
+from servers import PARAMETERS, connected, prepare, running, until
 
 from tractor_core.errors import LinkError
-from tractor_core.spool import Spool
 from tractor_link import reasons
 from tractor_link.broker import Broker
 from tractor_link.intake import Intake
-from tractor_link.streams import EXPERIENCE, REFUSED, StreamParameters, set_up
+from tractor_link.streams import EXPERIENCE, REFUSED, StreamParameters
 from tractor_link.uplink import Uplink
-
-PARAMETERS = StreamParameters(experience_max_gb=0.01)
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Broker(tmp_path / "nats", port=0) as started:
-        asyncio.run(prepare(started.address))
-        yield started
-
-
-@pytest.fixture
-def spool(tmp_path):
-    return Spool(tmp_path / "experience", 10**9)
-
-
-async def prepare(address, parameters=PARAMETERS):
-    async with connected(address) as jetstream:
-        await set_up(jetstream, parameters)
-
-
-@contextlib.asynccontextmanager
-async def connected(address):
-    connection = await nats.connect(address)
-    try:
-        yield connection.jetstream()
-    finally:
-        await connection.close()
 
 
 def fill(spool, count, first=0, size=3000):
@@ -51,23 +22,11 @@ def fill(spool, count, first=0, size=3000):
         spool.add(f"chunk_{number:05d}", number.to_bytes(4, "little") * (size // 4))
 
 
-async def until(condition, limit_s=20.0):
-    end_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end_s, "not reached"
-        await asyncio.sleep(0.01)
-
-
 @contextlib.asynccontextmanager
 async def sending(address, spool, rover="rover1"):
     uplink = Uplink(address, rover, spool)
-    task = asyncio.create_task(uplink.run())
-    try:
+    async with running(uplink.run()):
         yield uplink
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def taken(address, count):
@@ -131,7 +90,7 @@ def test_all_that_waits_arrives_in_order_and_is_kept(broker, spool):
             await until(lambda: not spool.waiting())
             fill(spool, 5, first=100)
             await until(lambda: len(spool.sent()) == 105)
-            assert uplink.status.problem is None and uplink.status.chunks == 105
+            assert uplink.problem is None and uplink.status.chunks == 105
         return await taken(broker.address, 105)
 
     got = asyncio.run(story())
@@ -150,7 +109,7 @@ def test_a_server_that_is_killed_has_lost_nothing_and_gets_each_once(tmp_path, b
             broker.process.wait()
             broker.stop()
             fill(spool, 50, first=50)
-            await until(lambda: "none answers" in (uplink.status.problem or ""))
+            await until(lambda: "none answers" in (uplink.problem or ""))
             again = await asyncio.to_thread(Broker, tmp_path / "nats", port)
             started_s = time.monotonic()
             waiting = len(spool.waiting())
@@ -192,9 +151,7 @@ def test_what_a_full_stream_does_not_take_waits_and_that_is_said(broker, spool):
         await prepare(broker.address, StreamParameters(experience_max_gb=0.001))
         fill(spool, 500)
         async with sending(broker.address, spool) as uplink:
-            await until(
-                lambda: uplink.status.problem is not None and "full" in uplink.status.problem
-            )
+            await until(lambda: uplink.problem is not None and "full" in uplink.problem)
             assert 0 < len(spool.sent()) < 500
             assert len(spool.sent()) + len(spool.waiting()) == 500
             got = []
@@ -204,7 +161,7 @@ def test_what_a_full_stream_does_not_take_waits_and_that_is_said(broker, spool):
                     for arrival in await intake.next():
                         got.append(arrival.data)
                         await arrival.taken()
-            await until(lambda: uplink.status.problem is None)
+            await until(lambda: uplink.problem is None)
         return got
 
     got = asyncio.run(story())
@@ -215,9 +172,9 @@ def test_a_server_without_streams_is_named_and_used_once_it_has_them(tmp_path, s
     async def story(address):
         fill(spool, 3)
         async with sending(address, spool) as uplink:
-            await until(lambda: "no stream EXPERIENCE" in (uplink.status.problem or ""))
+            await until(lambda: "no stream EXPERIENCE" in (uplink.problem or ""))
             await prepare(address)
-            await until(lambda: not spool.waiting() and uplink.status.problem is None)
+            await until(lambda: not spool.waiting() and uplink.problem is None)
 
     with Broker(tmp_path / "nats", port=0) as broker:
         asyncio.run(story(broker.address))
@@ -291,4 +248,6 @@ def test_reasons_name_the_server_and_no_secret():
     text = reasons.reason(errors.NoStreamResponseError(), "nats://me:secret@host:4222")
     assert "host:4222" in text and "secret" not in text
     assert reasons.is_loopback("nats://127.0.0.1:4222")
+    assert reasons.is_loopback("nats://me:secret@localhost") and reasons.is_loopback("tls://[::1]")
     assert not reasons.is_loopback("nats://192.168.1.2:4222")
+    assert not reasons.is_loopback("nats://127.example.org")

@@ -42,7 +42,7 @@ class Broker:
     """
 
     def __init__(self, store: Path, port: int = DEFAULT_PORT) -> None:
-        self._store = store
+        self._store, self._lock = store, -1
         binary = _binary()
         try:
             store.mkdir(parents=True, exist_ok=True)
@@ -58,6 +58,7 @@ class Broker:
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[self._lock],
                 )  # fmt: skip
         except OSError as error:
+            self._unlock()
             raise LinkError(explain(error, store)) from error
         self.address = self._wait(ports)
 
@@ -79,6 +80,9 @@ class Broker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

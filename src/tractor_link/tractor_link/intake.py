@@ -7,10 +7,12 @@ import contextlib
 import dataclasses
 from typing import Any
 
-from .streams import EXPERIENCE, REASON, StreamParameters, experience_of, rover_of
+from .streams import EXPERIENCE, REASON, StreamParameters, experience_of, refused_of, rover_of
 
 TRAINER = "trainer"
 AT_ONCE, WAIT_S = 256, 0.5
+# A message of nats-server is a megabyte at most, unless its own configuration says otherwise.
+MOST_KEPT = 1024 * 1024 - 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Arrival:
     rover: str
     data: bytes
     _message: Any
+    _jetstream: Any
 
     async def taken(self) -> None:
         """Let the server forget it: it is durable here."""
@@ -32,9 +35,11 @@ class Arrival:
 
     async def refused(self, why: str) -> None:
         """Put it aside with the reason, where what cannot be learnt from lies."""
-        client = self._message._client
         headers = {REASON: why[:500].encode("ascii", "replace").decode()}
-        await client.jetstream().publish(f"refused.{self.rover}", self.data, headers=headers)
+        # With the header it must fit into a message: the end of what is no chunk may go.
+        await self._jetstream.publish(
+            refused_of(self.rover), self.data[:MOST_KEPT], headers=headers
+        )
         await self._message.ack()
 
 
@@ -47,8 +52,8 @@ class Intake:
         await arrival.taken()
     """
 
-    def __init__(self, subscription: Any) -> None:
-        self._subscription = subscription
+    def __init__(self, subscription: Any, jetstream: Any) -> None:
+        self._subscription, self._jetstream = subscription, jetstream
 
     @classmethod
     async def open(cls, jetstream: Any, parameters: StreamParameters) -> Intake:
@@ -62,11 +67,11 @@ class Intake:
         subscription = await jetstream.pull_subscribe(
             experience_of("*"), durable=TRAINER, stream=EXPERIENCE, config=config
         )
-        return cls(subscription)
+        return cls(subscription, jetstream)
 
     async def next(self, limit: int = AT_ONCE, wait_s: float = WAIT_S) -> list[Arrival]:
         """Return what is there, at most `limit` chunks; none when none comes within the time."""
         messages: list[Any] = []
         with contextlib.suppress(asyncio.TimeoutError):  # nats-py's own are of this kind
             messages = await self._subscription.fetch(limit, timeout=wait_s)
-        return [Arrival(rover_of(m.subject), m.data, m) for m in messages]
+        return [Arrival(rover_of(m.subject), m.data, m, self._jetstream) for m in messages]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -13,7 +15,6 @@ from .streams import EXPERIENCE
 STREAM_FULL, STORAGE_FULL = 10077, 10023
 SCHEMES = ("nats", "tls")
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def require_address(address: str) -> str:
@@ -43,19 +44,28 @@ def require_address(address: str) -> str:
 def is_loopback(address: str) -> bool:
     """Return whether an address is of this machine only."""
     host = urlsplit(address).hostname or ""
-    return host in LOOPBACK or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name: 127.example.org may lead anywhere
+        return host == "localhost"
 
 
-def reason(error: BaseException, address: str) -> str:
-    """Return why the server at an address cannot be used, with what to do."""
+def reason(error: BaseException, address: str, needed: str = f"stream {EXPERIENCE}") -> str:
+    """Return why the server at an address cannot be used, with what to do.
+
+    Args:
+        error: of nats-py, of the system or of this suite.
+        address: of the server.
+        needed: what is looked for on the server.
+    """
     import nats.errors
     from nats.js import errors
 
-    at = f"NATS server at {printable_message(_without_secrets(address))}"
+    at = f"NATS server at {printable_message(without_secrets(address))}"
     if isinstance(error, TractorError):
         return str(error)
     if isinstance(error, errors.NoStreamResponseError | errors.NotFoundError):
-        return f"{at}: it has no stream {EXPERIENCE}; the training server makes it: start that"
+        return f"{at}: it has no {needed}; the training server makes it: start that"
     if isinstance(error, errors.APIError) and error.err_code in (STREAM_FULL, STORAGE_FULL):
         return (
             f"{at}: it is full, chunks wait on the rover; is the trainer running? "
@@ -67,12 +77,13 @@ def reason(error: BaseException, address: str) -> str:
         error, nats.errors.NoServersError | ConnectionError | nats.errors.UnexpectedEOF
     ) or "expecting INFO" in str(error):
         return f"{at}: none answers; is it running, and reachable from here?"
-    if isinstance(error, nats.errors.TimeoutError | TimeoutError):
-        return f"{at}: no answer in time; chunks wait on the rover"
+    if isinstance(error, asyncio.TimeoutError | TimeoutError):
+        return f"{at}: no answer in time; it is asked again"
     text = str(error) or type(error).__name__
     return f"{at}: {printable_message(text)}"
 
 
-def _without_secrets(address: str) -> str:
+def without_secrets(address: str) -> str:
+    """Return an address as others may see it: without user and password."""
     parts = urlsplit(address)
     return address.replace(f"{parts.netloc.rpartition('@')[0]}@", "") if "@" in address else address

@@ -21,7 +21,7 @@ from tractor_core.parameters import param
 EXPERIENCE, REFUSED, MODELS = "EXPERIENCE", "REFUSED", "MODELS"
 OFFERED = "models.offered"
 MODEL_FILES, STATUS = "models", "status"
-REASON = "Reason"
+REASON, MESSAGE_ID = "Reason", "Nats-Msg-Id"
 GIGABYTE = 10**9
 NOT_FOUND = 404
 
@@ -53,6 +53,11 @@ def experience_of(rover: str) -> str:
     return f"experience.{rover}"
 
 
+def refused_of(rover: str) -> str:
+    """Return the subject of chunks of a rover that cannot be learnt from."""
+    return f"refused.{rover}"
+
+
 def rover_of(subject: str) -> str:
     """Return whose chunk it is."""
     return subject.rpartition(".")[2]
@@ -82,7 +87,7 @@ async def set_up(jetstream: Any, parameters: StreamParameters) -> None:
             retention=api.RetentionPolicy.WORK_QUEUE, discard=api.DiscardPolicy.NEW,
             duplicate_window=parameters.duplicate_window_s,
         ),
-        stream(REFUSED, "refused.*", parameters.refused_max_gb, discard=api.DiscardPolicy.OLD),
+        stream(REFUSED, refused_of("*"), parameters.refused_max_gb, discard=api.DiscardPolicy.OLD),
         stream(MODELS, OFFERED, 0.01, discard=api.DiscardPolicy.OLD, max_msgs=1000),
     ]  # fmt: skip
     for config in wanted:
@@ -93,6 +98,10 @@ async def set_up(jetstream: Any, parameters: StreamParameters) -> None:
     limit = round(parameters.models_max_gb * GIGABYTE)
     try:
         await jetstream.object_store(MODEL_FILES)
+        found = (await jetstream.stream_info(f"OBJ_{MODEL_FILES}")).config
+        if found.max_bytes != limit:
+            found.max_bytes = limit
+            await jetstream.update_stream(found)
     except errors.NotFoundError:
         store = api.ObjectStoreConfig(max_bytes=limit, storage=api.StorageType.FILE)
         await jetstream.create_object_store(MODEL_FILES, store)

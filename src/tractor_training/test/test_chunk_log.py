@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -29,6 +31,8 @@ def test_what_was_cut_off_is_removed_and_the_rest_stays(tmp_path, left):
     os.truncate(segment, 2 * 104 + left)
     again = ChunkLog(tmp_path, 10**9)
     assert list(again) == chunks(0, 2)
+    (aside,) = tmp_path.glob("*.cut_off")
+    assert aside.stat().st_size == left
     again.append(chunks(7, 1))
     assert list(ChunkLog(tmp_path, 10**9)) == chunks(0, 2) + chunks(7, 1)
 
@@ -55,3 +59,26 @@ def test_what_the_disk_does_not_take_leaves_no_half(tmp_path, monkeypatch):
             log.append(chunks(2, 2))
     log.append(chunks(4, 1))
     assert list(log) == chunks(0, 2) + chunks(4, 1)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from tractor_training.chunk_log import ChunkLog
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log = ChunkLog(Path(sys.argv[1]), 10**9)
+log.append([b"a" * 3000])
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+try:
+    log.append([b"b" * 3000])
+except OSError:
+    pass
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+log.append([b"c" * 3000])
+"""
+
+
+def test_what_a_full_disk_took_in_part_is_not_before_what_comes_later(tmp_path):
+    subprocess.run([sys.executable, "-c", FULL, tmp_path], check=True)
+    assert list(ChunkLog(tmp_path, 10**9)) == [b"a" * 3000, b"c" * 3000]
+    assert not list(tmp_path.glob("*.cut_off"))

@@ -102,7 +102,7 @@ def test_transitions_are_those_of_a_loop_over_the_steps(data):
             assert drawn.reward[i] == pytest.approx(reward, abs=1e-5)
             assert drawn.discount[i] == pytest.approx(discount, abs=1e-5)
             assert np.allclose(drawn.action[i], action, atol=1e-5)
-            assert np.allclose(drawn.then_proprio[i], then)
+            assert np.allclose(drawn.next_proprio[i], then)
             assert np.allclose(drawn.proprio[i], normalize(CONTRACT, run[i][0]["proprio"]))
         at += len(run) + 1
     assert replay.steps == sum(lengths) and len(replay) == at
@@ -156,4 +156,4 @@ def test_it_takes_half_a_kilobyte_a_step():
 
 def test_nothing_can_be_drawn_from_nothing():
     with pytest.raises(ValueError, match="no step"):
-        replay_of().draw(3, GAMMA, np.random.default_rng(0))
+        replay_of().sample(3, GAMMA, np.random.default_rng(0))

@@ -81,7 +81,7 @@ def test_losses_gradients_targets_and_temperature_are_those_of_stable_baselines3
         batch = batch_of(seed)
         column = (slice(None), None)
         samples = ReplayBufferSamples(
-            batch.seen[0], batch.action, batch.then[0], 1.0 - batch.discount[column] / 0.97,
+            batch.obs[0], batch.action, batch.next_obs[0], 1.0 - batch.discount[column] / 0.97,
             batch.reward[column],
         )  # fmt: skip
         theirs.replay_buffer.sample = lambda *_, samples=samples, **__: samples
@@ -103,8 +103,23 @@ def test_losses_gradients_targets_and_temperature_are_those_of_stable_baselines3
         for mine, other in pairs:
             for a, b in zip(mine.parameters(), other.parameters(), strict=True):
                 assert torch.allclose(a, b, atol=1e-5)
-                if b.grad is not None:
-                    assert torch.allclose(a.grad, b.grad, atol=1e-5)
+        for mine, other in ((ours.policy.actor, theirs.actor),):
+            for a, b in zip(mine.parameters(), other.parameters(), strict=True):
+                assert torch.allclose(a.grad, b.grad, atol=1e-5)
+        # Theirs adds the policy's gradients to those of the critics, which it never uses.
+        for i in (0, 1):
+            pairs = zip(
+                ours.critics[i].network.parameters(),
+                getattr(theirs.critic, f"qf{i}").parameters(), strict=True,
+            )  # fmt: skip
+            for a, b in pairs:
+                mine, other = (
+                    optimizer.state[parameter]["exp_avg"]
+                    for optimizer, parameter in (
+                        (ours.optimizers["critics"], a), (theirs.critic.optimizer, b),
+                    )
+                )  # fmt: skip
+                assert torch.allclose(mine, other, atol=1e-5)
         assert torch.allclose(ours.log_temperature, theirs.log_ent_coef, atol=1e-5)
 
 
@@ -112,7 +127,7 @@ def small(seed=0):
     torch.manual_seed(seed)
     network = make_network(contracts.load(default_params_file()))
     critics = Critic(256 + 1024 + 6 + 2), Critic(256 + 1024 + 6 + 2)
-    return Sac(Policy(network), critics, SacParameters(batch=16))
+    return Sac(Policy(network), critics, SacParameters(batch_size=16))
 
 
 def rover_batch(seed):
@@ -159,7 +174,7 @@ def test_it_learns_what_pays():
             return self.layers(seen).chunk(2, dim=1)
 
     parameters = SacParameters(
-        gamma=0.0, policy_rate=3e-3, critic_rate=3e-3, temperature_rate=3e-3, target_entropy=-2.0
+        gamma=0.0, policy_lr=3e-3, critic_lr=3e-3, temperature_lr=3e-3, target_entropy=-2.0
     )
     learner = Sac(Tiny(), (Critic(3, 32), Critic(3, 32)), parameters)
     for _ in range(400):

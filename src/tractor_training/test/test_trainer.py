@@ -12,7 +12,7 @@ from tractor_inference.model.onnx import model as onnx_model
 
 torch = pytest.importorskip("torch", reason="learning needs torch")
 
-from tractor_training.sac import SacParameters  # noqa: E402
+from tractor_training.sac_parameters import SacParameters  # noqa: E402
 from tractor_training.trainer import LearnerParameters, Trainer  # noqa: E402
 
 CONTRACT = contracts.load(default_params_file())
@@ -24,9 +24,9 @@ def actor(repository):
 
 
 def trainer_of(encoder, heads=False):
-    own = LearnerParameters(replay_steps=1000, first_steps=25)
+    own = LearnerParameters(buffer_size=1000, learning_starts=25)
     robot = robots.load(default_params_file())
-    return Trainer(CONTRACT, robot, encoder, heads, own, sac=SacParameters(batch=8))
+    return Trainer(CONTRACT, robot, encoder, heads, own, sac=SacParameters(batch_size=8))
 
 
 def test_updates_follow_experience_and_leave_the_encoder_alone(actor, tmp_path):
@@ -48,7 +48,7 @@ def test_updates_follow_experience_and_leave_the_encoder_alone(actor, tmp_path):
 
 def test_it_begins_with_new_heads_or_with_those_that_were_learnt(actor, tmp_path):
     observation = torch.zeros(1, 2, 128, 128), torch.zeros(1, 6)
-    fresh, learnt = (trainer_of(actor, heads)._network.eval() for heads in (False, True))
+    fresh, learnt = (trainer_of(actor, keep)._network.eval() for keep in (False, True))
     assert torch.equal(fresh.grid(observation[0]), learnt.grid(observation[0]))
     assert not torch.equal(fresh(*observation), learnt(*observation))
     trainer_of(actor, heads=True).export(tmp_path / "same.onnx")

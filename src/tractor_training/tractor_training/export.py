@@ -8,10 +8,23 @@ from typing import Any
 
 from tractor_core.contract import ACTION_OUTPUT, BEV_INPUT, PROPRIO_INPUT, Contract
 from tractor_core.errors import ModelError
+from tractor_inference.model.onnx.signature import EXPLORATION_SCALE
 
 
-def export(network: Any, contract: Contract, path: Path) -> None:
-    """Write the network with its tanh as ONNX, inputs and output named as the contract says."""
+def export(
+    network: Any, contract: Contract, path: Path, exploration_scale: float | None = None
+) -> None:
+    """Write the network with its tanh as ONNX, inputs and output named as the contract says.
+
+    Args:
+        exploration_scale: the noise that a rover is asked to add, 0..1 of an action; None: none.
+
+    Raises:
+        ModelError: a scale beyond 0..1.
+    """
+    if exploration_scale is not None and not 0.0 <= exploration_scale <= 1.0:
+        raise ModelError(f"exploration_scale: expected 0..1 or None, found {exploration_scale}")
+    import onnx
     import torch
 
     class WithTanh(torch.nn.Module):
@@ -30,6 +43,10 @@ def export(network: Any, contract: Contract, path: Path) -> None:
             WithTanh().eval(), examples, str(path), dynamo=False, opset_version=13,
             input_names=[BEV_INPUT, PROPRIO_INPUT], output_names=[ACTION_OUTPUT],
         )  # fmt: skip
+    if exploration_scale is not None:
+        model = onnx.load(path)
+        onnx.helper.set_model_props(model, {EXPLORATION_SCALE: repr(float(exploration_scale))})
+        onnx.save(model, path)
 
 
 def read_weights(network: Any, path: Path) -> None:

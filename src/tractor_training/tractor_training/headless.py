@@ -35,12 +35,13 @@ class Trip:
     params_file: str
     model: str
     scale: float
+    depth_every: int = DEPTH_EVERY
 
 
 def drive(trip: Trip) -> list[Chunk]:
     """Drive one world and return what was experienced."""
     setup = Setup.load(trip.params_file)
-    simulation = Simulation(trip.seed, setup.robot, depth_every=DEPTH_EVERY)
+    simulation = Simulation(trip.seed, setup.robot, depth_every=trip.depth_every)
     senses = Senses(simulation, setup)
     backend = open_backend("onnx", Path(trip.model), setup.contract)
     policy = Policy(setup.contract, setup.robot, backend)

@@ -17,6 +17,8 @@ from .reward import DECISION_S, Rewards
 # A grid as critics see it beside the features: occupied anywhere in a square, channels together.
 COARSE_CELLS = 32
 FEATURE_STEPS = 255
+# Faster ticks would make a transition shorter; stamps are rounded.
+MAX_TICK_HZ, STAMP_TOLERANCE_S = 30.0, 5e-4
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -29,7 +31,7 @@ class Transitions:
         features, coarse, proprio: of what was seen: 0..1; 0 or 1; normalised.
         action: executed, the mean of a tenth of a second.
         reward: of all steps until `then`, discounted.
-        then_features, then_coarse, then_proprio: what was seen at the end.
+        next_features, next_coarse, next_proprio: what was seen at the end.
         discount: what the value of that counts; 0 behind a contact or where it got stuck.
     """
 
@@ -38,33 +40,33 @@ class Transitions:
     proprio: NDArray[np.float32]
     action: NDArray[np.float32]
     reward: NDArray[np.float32]
-    then_features: NDArray[np.float32]
-    then_coarse: NDArray[np.float32]
-    then_proprio: NDArray[np.float32]
+    next_features: NDArray[np.float32]
+    next_coarse: NDArray[np.float32]
+    next_proprio: NDArray[np.float32]
     discount: NDArray[np.float32]
 
 
 class Replay:
     """The newest steps in a ring, half a kilobyte each.
 
-    Chunks of an episode that follow on each other are joined. A transition goes over `decisions`
+    Chunks of an episode that follow on each other are joined. A transition goes over `n_steps`
     tenths of a second; where the episode ends before, over less. Times of day do not count.
 
         replay = Replay(1_000_000, contract, encode, 256)
         replay.add(chunk, rewards)
-        drawn = replay.draw(128, gamma=0.97, rng=rng)
+        drawn = replay.sample(128, gamma=0.97, rng=rng)
 
     Args:
         capacity: observations that are kept.
         encode: grids (n, 2, cells, cells) uint8 -> features (n, f) in 0..1.
         features: how many.
-        decisions: tenths of a second that a transition goes over (n-step returns).
+        n_steps: tenths of a second that a transition goes over (n-step returns).
     """
 
     def __init__(
-        self, capacity: int, contract: Contract, encode: Encode, features: int, decisions: int = 3
+        self, capacity: int, contract: Contract, encode: Encode, features: int, n_steps: int = 3
     ) -> None:
-        self._contract, self._encode, self._decisions = contract, encode, decisions
+        self._contract, self._encode, self._n_steps = contract, encode, n_steps
         self._capacity = capacity
         self._features = np.zeros((capacity, features), np.uint8)
         self._coarse = np.zeros((capacity, COARSE_CELLS**2 // 8), np.uint8)
@@ -110,7 +112,7 @@ class Replay:
         self._end += n + 1
         self.steps += n
 
-    def draw(self, count: int, gamma: float, rng: np.random.Generator) -> Transitions:
+    def sample(self, count: int, gamma: float, rng: np.random.Generator) -> Transitions:
         """Draw transitions, each step with the same probability.
 
         Args:
@@ -132,7 +134,7 @@ class Replay:
 
     def transitions(self, begins: NDArray[np.int64], gamma: float) -> Transitions:
         """Return the transitions that begin at these observations, counted from the first ever."""
-        most = math.ceil(self._decisions * DECISION_S * 30.0) + 2
+        most = math.ceil(self._n_steps * DECISION_S * MAX_TICK_HZ) + 2
         at = (begins[:, None] + np.arange(most + 1)) % self._capacity
         seconds = (self._stamp_ns[at] - self._stamp_ns[at[:, :1]]) * 1e-9
         # A step counts while none before it was the last or an outcome, and it begins in time.
@@ -140,13 +142,12 @@ class Replay:
         over = np.zeros_like(ended)
         over[:, 1:] = np.logical_or.accumulate(self._outcome[at[:, :-2]], axis=1)
         over |= np.logical_or.accumulate(ended, axis=1)
-        # Half a millisecond, for stamps that are rounded.
-        over |= seconds[:, :-1] >= self._decisions * DECISION_S - 5e-4
+        over |= seconds[:, :-1] >= self._n_steps * DECISION_S - STAMP_TOLERANCE_S
         counts = ~over
         steps = counts.sum(axis=1)
         discounts = gamma ** (np.maximum(seconds[:, :-1], 0.0) / DECISION_S)
         reward = (np.where(counts, self._reward[at[:, :-1]] * discounts, 0.0)).sum(axis=1)
-        held = counts & (seconds[:, :-1] < DECISION_S - 5e-4)
+        held = counts & (seconds[:, :-1] < DECISION_S - STAMP_TOLERANCE_S)
         action = (self._action[at[:, :-1]] * held[..., None]).sum(axis=1) / held.sum(axis=1)[
             :, None
         ]

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tractor_core.parameters import param
+from .sac_parameters import SacParameters
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 # Within the logarithm of the change of variables, as stable-baselines3 has it.
@@ -25,46 +26,30 @@ EPSILON = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class SacParameters:
-    """How it learns."""
-
-    batch: int = param("Transitions an update.", 128, minimum=1, maximum=65_536)
-    gamma: float = param("Discount of a tenth of a second.", 0.97, minimum=0.0, maximum=0.99999)
-    tau: float = param("Share of a new critic in its target.", 0.005, minimum=1e-5, maximum=1.0)
-    policy_rate: float = param("Learning rate of the policy.", 3e-4, minimum=1e-7, maximum=1.0)
-    critic_rate: float = param("Learning rate of the critics.", 3e-4, minimum=1e-7, maximum=1.0)
-    temperature_rate: float = param(
-        "Learning rate of the temperature.", 3e-4, minimum=1e-7, maximum=1.0
-    )
-    first_temperature: float = param(
-        "Temperature at the beginning.", 0.1, minimum=1e-6, maximum=100.0
-    )
-    target_entropy: float = param(
-        "Entropy that the temperature is led to.", -2.0, minimum=-100.0, maximum=100.0
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class Batch:
-    """Transitions, (b, ...) float32: what was seen, done, got, and seen then.
+    """Transitions, (b, ...) float32.
 
-    `seen` and `then` are what the policy takes; `discount` (b,) is what the value of `then` counts,
-    0 where the episode ended with an outcome.
+    `obs` and `next_obs` are what the policy takes; `discount` (b,) is what the value of the
+    latter counts, 0 where the episode ended with an outcome.
     """
 
-    seen: tuple[Tensor, ...]
+    obs: tuple[Tensor, ...]
     action: Tensor
     reward: Tensor
-    then: tuple[Tensor, ...]
+    next_obs: tuple[Tensor, ...]
     discount: Tensor
+
+
+# In one pass over all weights.
+Adam = functools.partial(torch.optim.Adam, fused=True)
 
 
 class Sac(nn.Module):
     """Policy, two critics, their targets and the temperature, with their optimisers.
 
     Args:
-        policy: seen -> (mean, log of the standard deviation) of the action before tanh, (b, a).
-        critics: two modules, (seen, action) -> value (b,).
+        policy: obs -> (mean, log of the standard deviation) of the action before tanh, (b, a).
+        critics: two modules, (obs, action) -> value (b,).
     """
 
     def __init__(
@@ -72,64 +57,67 @@ class Sac(nn.Module):
         device: str = "cpu",
     ) -> None:  # fmt: skip
         super().__init__()
-        self.own = parameters
+        self._own = parameters
         self.policy, self.critics = policy, nn.ModuleList(critics)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
-        first = torch.tensor(parameters.first_temperature)
+        first = torch.tensor(parameters.initial_temperature)
         self.log_temperature = nn.Parameter(torch.log(first))
         self.to(device)
         self.optimizers = {
-            "policy": torch.optim.Adam(self.policy.parameters(), parameters.policy_rate),
-            "critics": torch.optim.Adam(self.critics.parameters(), parameters.critic_rate),
-            "temperature": torch.optim.Adam([self.log_temperature], parameters.temperature_rate),
+            "policy": Adam(self.policy.parameters(), parameters.policy_lr),
+            "critics": Adam(self.critics.parameters(), parameters.critic_lr),
+            "temperature": Adam([self.log_temperature], parameters.temperature_lr),
         }
         self.updates = 0
 
-    def sample(self, seen: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def sample(self, obs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return actions (b, a) in -1..1 and the logarithms of their densities (b,)."""
-        mean, log_std = self.policy(*seen)
+        mean, log_std = self.policy(*obs)
         std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
         normal = torch.distributions.Normal(mean, std)
         before = normal.rsample()
         action = torch.tanh(before)
-        density = normal.log_prob(before) - torch.log(1.0 - action**2 + EPSILON)
-        return action, density.sum(dim=1)
+        log_prob = normal.log_prob(before) - torch.log(1.0 - action**2 + EPSILON)
+        return action, log_prob.sum(dim=1)
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Learn from one batch; return losses and means by name."""
         temperature = self.log_temperature.detach().exp()
-        action, density = self.sample(batch.seen)
-        wanted = (density + self.own.target_entropy).detach()
+        action, log_prob = self.sample(batch.obs)
+        wanted = (log_prob + self._own.target_entropy).detach()
         temperature_loss = -(self.log_temperature * wanted).mean()
         self._step("temperature", temperature_loss)
 
         target = self.target(batch, temperature)
-        values = [critic(batch.seen, batch.action) for critic in self.critics]
+        values = [critic(batch.obs, batch.action) for critic in self.critics]
         losses = [functional.mse_loss(value, target) for value in values]
         critic_loss = 0.5 * torch.stack(losses).sum()
         self._step("critics", critic_loss)
 
-        value = torch.minimum(*(critic(batch.seen, action) for critic in self.critics))
-        policy_loss = (temperature * density - value).mean()
+        # The critics' own gradients are not wanted here, and would take a fifth of the time.
+        self.critics.requires_grad_(False)
+        value = torch.minimum(*(critic(batch.obs, action) for critic in self.critics))
+        policy_loss = (temperature * log_prob - value).mean()
         self._step("policy", policy_loss)
+        self.critics.requires_grad_(True)
 
         with torch.no_grad():
             for new, old in zip(self.critics.parameters(), self.targets.parameters()):
-                old.lerp_(new, self.own.tau)
+                old.lerp_(new, self._own.tau)
         self.updates += 1
         return {
             "loss/critic": critic_loss.item(), "loss/policy": policy_loss.item(),
             "loss/temperature": temperature_loss.item(), "sac/temperature": temperature.item(),
-            "sac/entropy": -density.mean().item(), "sac/value": values[0].mean().item(),
+            "sac/entropy": -log_prob.mean().item(), "sac/value": values[0].mean().item(),
             "sac/target": target.mean().item(), "sac/reward": batch.reward.mean().item(),
         }  # fmt: skip
 
     @torch.no_grad()
     def target(self, batch: Batch, temperature: Tensor) -> Tensor:
         """Return what the critics should say, (b,)."""
-        action, density = self.sample(batch.then)
-        value = torch.minimum(*(critic(batch.then, action) for critic in self.targets))
-        return batch.reward + batch.discount * (value - temperature * density)
+        action, log_prob = self.sample(batch.next_obs)
+        value = torch.minimum(*(critic(batch.next_obs, action) for critic in self.targets))
+        return batch.reward + batch.discount * (value - temperature * log_prob)
 
     def _step(self, name: str, loss: Tensor) -> None:
         self.optimizers[name].zero_grad(set_to_none=True)
@@ -147,7 +135,10 @@ class Sac(nn.Module):
         """Go on from such a state."""
         self.load_state_dict(state["modules"])
         for name, optimizer in self.optimizers.items():
+            (now,) = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
+            for group in optimizer.param_groups:  # as the parameters say now, not as then
+                group["lr"] = now
         self.updates = state["updates"]
 
 
@@ -186,6 +177,6 @@ class Critic(nn.Module):
             nn.Linear(width, 1),
         )  # fmt: skip
 
-    def forward(self, seen: tuple[Tensor, ...], action: Tensor) -> Tensor:
+    def forward(self, obs: tuple[Tensor, ...], action: Tensor) -> Tensor:
         """Return the values (b,)."""
-        return self.layers(torch.cat([*seen, action], dim=1)).squeeze(1)
+        return self.layers(torch.cat([*obs, action], dim=1)).squeeze(1)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tractor_bringup.demo import domain, drive, monitor, processes, results, run
+from tractor_bringup import domain, processes
+from tractor_bringup.demo import drive, monitor, results, run
 from tractor_bringup.demo import report as demo_report
 
 KEYS = {"samples", "onnx_bytes", "fp16_bytes", "int8_bytes", "int8_mae", "int8_within_0_05"}
@@ -141,7 +142,7 @@ def drives(tmp_path, onnx, int8):
 
 @pytest.mark.parametrize(("onnx", "int8", "named"), [(2700, 190, "int8"), (190, 2700, "onnx")])
 def test_a_drive_that_mostly_stood_still_is_named_with_its_log(tmp_path, onnx, int8, named):
-    with pytest.raises(processes.DemoError) as error:
+    with pytest.raises(processes.StepError) as error:
         drive.ensure_alike(drives(tmp_path, onnx, int8))
     assert f"found 190 with {named.upper()} and 2700 with" in str(error.value)
     assert f"{named}_actor.log" in str(error.value)
@@ -287,7 +288,7 @@ def neighbour():
 
 @pytest.mark.ros
 def test_a_domain_in_use_that_the_user_set_is_refused(neighbour):
-    with pytest.raises(processes.DemoError) as error:
+    with pytest.raises(processes.StepError) as error:
         domain.set_ros_environment()
     assert f"ROS_DOMAIN_ID={neighbour}: expected a domain in which nothing" in str(error.value)
     assert "neighbour" in str(error.value) or "/cmd_vel" in str(error.value)
@@ -312,13 +313,13 @@ def test_domains_are_drawn_until_one_is_free(monkeypatch):
     assert len(set(tried)) == 3 and os.environ["ROS_DOMAIN_ID"] == str(tried[-1])
     monkeypatch.delenv("ROS_DOMAIN_ID")
     monkeypatch.setattr(domain, "others_in", lambda _: ["rover"])
-    with pytest.raises(processes.DemoError, match=r"found none of .* by ROS_DOMAIN_ID"):
+    with pytest.raises(processes.StepError, match=r"found none of .* by ROS_DOMAIN_ID"):
         domain.set_ros_environment()
 
 
 def test_a_domain_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", "rover")
-    with pytest.raises(processes.DemoError, match=r"expected 0\.\.232, found 'rover'"):
+    with pytest.raises(processes.StepError, match=r"expected 0\.\.232, found 'rover'"):
         domain.set_ros_environment()
 
 

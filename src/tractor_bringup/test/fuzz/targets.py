@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import io
 import json
 import os
@@ -45,17 +46,20 @@ from tractor_core import (
 from tractor_core.contract import Contract
 from tractor_core.errors import (
     ExperienceError,
+    LinkError,
     ModelError,
     ParameterError,
     SampleError,
     SensorError,
     TractorError,
 )
+from tractor_core.offered import ACCEPTED, WAITING, OfferedModel, OfferedModels
 from tractor_core.reference_observations import Origin
 from tractor_core.samples import Sample
 from tractor_inference.model import manifest, reference_vectors
 from tractor_inference.model.manifest import BuildRecord
 from tractor_inference.model.onnx import model as onnx_model
+from tractor_link import offers
 from tractor_sim import replay
 
 from . import cases
@@ -78,7 +82,8 @@ def make(folder: Path) -> dict[str, Callable[[], Target]]:
     params = paths.default_params_file()
     contract = contracts.load(params)
     makers: dict[str, Callable[..., Target]] = {
-        "sample": _sample, "experience": _experience, "reference_set": _reference_set,
+        "sample": _sample, "experience": _experience, "offer": _offer,
+        "offered_note": _offered_note, "reference_set": _reference_set,
         "manifest": _manifest,
         "history": _history, "versions": _versions,
         "copied_manifest": _copied_manifest, "parameters": _parameters, "metadata": _metadata,
@@ -122,6 +127,37 @@ def _experience(folder: Path, contract: Contract, params: Path) -> Target:
             assert experience.encode(found)
 
     return Target(run, st.one_of(cases.mutated([seed]), cases.mutated([seed]).map(_with_crc)))
+
+
+def _offer(folder: Path, contract: Contract, params: Path) -> Target:
+    file = offers.File("ab" * 32, 1000)
+    seed = offers.Offer(7, file, contract.digest, "cd" * 32, 5, {"metres": 9.3}, file)
+
+    def run(case: bytes) -> None:
+        with contextlib.suppress(LinkError):
+            found = offers.parse(case)
+            assert json.loads(found.encode())["version"] == found.version
+
+    return Target(run, cases.json_texts(json.loads(seed.encode())))
+
+
+def _offered_note(folder: Path, contract: Contract, params: Path) -> Target:
+    """A note that cannot be read costs only itself."""
+    offered = OfferedModels(folder)
+    for version in (7, 8):
+        state = (WAITING, ACCEPTED)[version - 7]
+        digest = hashlib.sha256(b"network").hexdigest()
+        model = OfferedModel(version, digest, 7, "nats://10.0.0.5:4222", "2026", state)
+        offered.put(model, b"network")
+    note = offered.folder / "sac_actor_v07.json"
+
+    def run(case: bytes) -> None:
+        note.write_bytes(case)
+        found = offered.all()
+        assert 8 in {model.version for model in found} <= {7, 8}
+        json.dumps([dataclasses.asdict(model) for model in found])
+
+    return Target(run, cases.json_texts(json.loads(note.read_text())))
 
 
 def _with_crc(data: bytes) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tractor_core.files import replace_file
-from tractor_core.text import printable_rows
+from tractor_core.text import aligned, printable_rows
 
 from .runs import SIMULATED
 
@@ -65,15 +65,7 @@ def notes(result: dict[str, Any]) -> list[str]:
 def table(result: dict[str, Any]) -> str:
     """Return the page for a terminal."""
     rows = [list(HEAD), *(cells(row) for row in result["rows"])]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i < 3 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
-    lines = [f"{result['machine']}, {result['cores']} CPU cores", "", *lines, ""]
+    lines = [f"{result['machine']}, {result['cores']} CPU cores", "", *aligned(rows, left=3), ""]
     lines += [f"note: {note}" for note in notes(result)]
     if "html" in result:
         lines.append(f"written: {result['html']}")

@@ -14,8 +14,8 @@ from typing import Any
 
 from tractor_core import outside, samples
 
+from ..processes import Processes, StepError
 from .monitor import Monitor
-from .processes import DemoError, Processes
 from .results import NAMES, Drive
 
 # None from here on are those that the reference actor was made or judged with. In one room it goes
@@ -149,9 +149,9 @@ def drive(options: Options, label: str, backend: str, model: Path, keep: int) ->
         progress.show(kept if keep else total_s, "done")
         result.drift = monitor.drift
         if kept < keep:
-            raise DemoError(f"expected {keep} samples, kept {kept}; {monitor.actor_state()}")
+            raise StepError(f"expected {keep} samples, kept {kept}; {monitor.actor_state()}")
     if not result.latencies_ms:
-        raise DemoError(f"no command moved the rover; {monitor.actor_state()}")
+        raise StepError(f"no command moved the rover; {monitor.actor_state()}")
     return result
 
 
@@ -159,12 +159,12 @@ def ensure_alike(drives: dict[str, Drive]) -> None:
     """Check that no drive mostly stood still while the other moved.
 
     Raises:
-        DemoError: one has less than LEAST_SHARE of the other's moving commands.
+        StepError: one has less than LEAST_SHARE of the other's moving commands.
     """
     counts = {label: len(driven.latencies_ms) for label, driven in drives.items()}
     least, most = sorted(counts, key=lambda label: counts[label])
     if counts[least] < LEAST_SHARE * counts[most]:
-        raise DemoError(
+        raise StepError(
             f"expected about as many moving commands in both drives, found {counts[least]} with "
             f"{NAMES[least]} and {counts[most]} with {NAMES[most]}; why the rover stood still is "
             f"in {drives[least].actor_log}"
@@ -182,9 +182,9 @@ def _wait_until_active(name: str, processes: Processes, monitor: Monitor) -> Non
         # The node would try again, but what it cannot open now will not come.
         failed = state == "unconfigured" and problem not in ("no diagnostics", "not configured")
         if failed:
-            raise DemoError(f"{name} cannot be set up; {processes[name].tail()}")
+            raise StepError(f"{name} cannot be set up; {processes[name].tail()}")
         if time.monotonic() > deadline_s:
-            raise DemoError(
+            raise StepError(
                 f"{name} is not active after {START_LIMIT_S:.0f} s: {problem}; "
                 f"{processes[name].tail()}"
             )
@@ -218,7 +218,7 @@ def _play(scene: Scene, processes: Processes, monitor: Monitor, limit_s: float) 
         processes.check(may_end=scene.node)
         now_s = time.monotonic()
         if now_s - started_s > limit_s:
-            raise DemoError(
+            raise StepError(
                 f"{scene.node} did not end within {limit_s:.0f} s; {monitor.actor_state()}"
             )
         if len(monitor.latencies_ms) > heard:
@@ -229,8 +229,8 @@ def _play(scene: Scene, processes: Processes, monitor: Monitor, limit_s: float) 
 
 
 def result_of(text: str | bytes, process: str) -> dict[str, Any]:
-    """Return what a process has left as JSON; DemoError when it is none."""
+    """Return what a process has left as JSON; StepError when it is none."""
     try:
         return outside.json_value(text, MAX_RESULT_BYTES)
     except ValueError as error:
-        raise DemoError(f"{process}: expected its result as JSON: {error}") from error
+        raise StepError(f"{process}: expected its result as JSON: {error}") from error

@@ -13,31 +13,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
-import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tractor_core import contract as contract_module
 from tractor_core import paths
-from tractor_core.cli import take_any_text
-from tractor_core.errors import TractorError
 from tractor_core.files import replace_file
-from tractor_core.system_error import explain
-from tractor_core.text import printable, printable_message
+from tractor_core.text import printable
 
+from .. import stages
+from ..domain import set_ros_environment
+from ..processes import Processes, StepError
 from . import report as demo_report
-from .domain import set_ros_environment
 from .drive import WORLDS, Options, drive, ensure_alike, result_of
-from .processes import DemoError, Processes
 
 REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
-MARKER = ".made_by_demo"
+MARKER, SETUP = ".made_by_demo", "make setup"
 PARTS = (
     "calibration_data", "experience", "models", "runs", "logs", "summary.json", "report.html",
 )  # fmt: skip
@@ -60,23 +57,13 @@ def prepare(options: Options) -> Path:
     """Empty the output folder of what an earlier demo made, and copy the actor into it.
 
     Raises:
-        DemoError: the folder holds something that no demo made; nothing is removed.
+        StepError: the folder holds something that no demo made; nothing is removed.
     """
     if not options.actor.is_file():
-        raise DemoError(f"expected the actor {options.actor}, found none; name it with --model")
+        raise StepError(f"expected the actor {options.actor}, found none; name it with --model")
     # Read first: it may be one that an earlier demo left in the output folder.
     content = options.actor.read_bytes()
-    marker = options.output / MARKER
-    options.output.mkdir(parents=True, exist_ok=True)
-    if any(options.output.iterdir()) and not marker.exists():
-        raise DemoError(f"expected {options.output} to be empty or made by a demo; name another")
-    marker.touch()
-    for part in PARTS:
-        path = options.output / part
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    stages.empty(options.output, MARKER, PARTS, "a demo")
     for part in ("models", "runs", "logs"):
         (options.output / part).mkdir()
     actor = options.output / "models" / options.actor.name
@@ -84,35 +71,23 @@ def prepare(options: Options) -> Path:
     return actor
 
 
-@contextlib.contextmanager
-def step(options: Options, title: str) -> Iterator[None]:
-    """Print the title; raise an error inside as a DemoError that names the step and the logs."""
-    print(title)
-    try:
-        yield
-    except ImportError as error:
-        raise DemoError(f"step {title}: {error}; make setup installs what is missing") from error
-    except TractorError as error:
-        raise DemoError(f"step {title}: {error}\nlogs: {options.logs}") from error
-    except OSError as error:
-        reason = explain(error, options.output)
-        raise DemoError(f"step {title}: {reason}\nlogs: {options.logs}") from error
-
-
 def run(options: Options) -> None:
     """Run the whole demo."""
+    step = functools.partial(stages.step, output=options.output, installs=SETUP)
     started_s = time.monotonic()
     contract = contract_module.load(options.params)
     actor = prepare(options)
-    with step(options, "1/4 driving with the ONNX actor and sampling"):
+    with step("1/4 driving with the ONNX actor and sampling"):
         set_ros_environment()
         onnx = drive(options, "onnx", "onnx", actor, options.wanted_samples)
-    with step(options, "2/4 converting to INT8 with rknn-toolkit2"):
+    with step("2/4 converting to INT8 with rknn-toolkit2"):
         conversion = convert(options, actor)
-    with step(options, "3/4 driving again with the INT8 model in the toolkit's simulator"):
+    with stages.step(
+        "3/4 driving again with the INT8 model in the toolkit's simulator", options.output, SETUP
+    ):
         int8 = drive(options, "int8", "rknn_sim", Path(conversion["model"]), 0)
         ensure_alike({"onnx": onnx, "int8": int8})
-    with step(options, "4/4 comparing"):
+    with step("4/4 comparing"):
         drives = {"onnx": onnx, "int8": int8}
         comparison = demo_report.compare(contract, options.output, actor, conversion, drives)
         summary = demo_report.summarise(comparison, time.monotonic() - started_s)
@@ -162,23 +137,7 @@ def _options(argv: Sequence[str] | None) -> Options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    take_any_text()
-    # SIGTERM ends the demo as Ctrl-C does: what it started ends first.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        options = _options(argv)
-        try:
-            run(options)
-        except OSError as error:
-            raise DemoError(explain(error, options.output)) from error
-    except TractorError as error:
-        print(f"demo failed: {printable_message(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return stages.run("demo", lambda: run(_options(argv)))
 
 
 if __name__ == "__main__":

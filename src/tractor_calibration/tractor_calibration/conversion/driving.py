@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tractor_core import outside
+from tractor_core.child import keep_niceness
 from tractor_core.errors import ModelError
 from tractor_inference.model import limited
 
@@ -81,6 +82,7 @@ def drive(onnx: Path, model: Path, params_file: Path, worlds: int) -> dict[str, 
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         start_new_session=True,
     )  # fmt: skip
+    keep_niceness(process.pid)
     try:
         printed, said = process.communicate(timeout=worlds * LIMIT_A_WORLD_S)
     except subprocess.TimeoutExpired as error:

@@ -203,6 +203,7 @@ def write_version(
             probes=_choose_vectors(built, picked),
             validation=result["validation"],
             created=created.isoformat(timespec="seconds"),
+            exploration_scale=facts.exploration_scale,
         ),
         model.with_suffix(".json"),
     )

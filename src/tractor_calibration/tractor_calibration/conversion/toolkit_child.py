@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_core import npz, outside
+from tractor_core.child import keep_niceness
 from tractor_core.contract import ACTION_SIZE, Contract, normalize
 from tractor_core.errors import ModelError
 from tractor_core.samples import Sample
@@ -154,6 +155,7 @@ def run(
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 env=environment, start_new_session=True,
             )  # fmt: skip
+            keep_niceness(child.pid)
             try:
                 code = _wait(child, limits, log)
             finally:

@@ -104,6 +104,25 @@ def test_a_manifest_that_proves_too_little_is_refused(model, change, reason):
         manifest.read(model)
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, None])
+def test_the_noise_that_a_model_asks_for_is_kept(model, scale):
+    record = dataclasses.replace(manifest.read(model), exploration_scale=scale)
+    manifest.write(record, manifest.path_of(model))
+    assert manifest.read(model) == record
+
+
+def test_an_older_manifest_asks_for_no_noise(model):
+    edit(model, lambda value: value.pop("exploration_scale"))
+    assert manifest.read(model).exploration_scale is None
+
+
+@pytest.mark.parametrize("scale", [-0.1, 1.1, 1, True, "0.3", [0.3], {}])
+def test_noise_beyond_an_action_is_refused(model, scale):
+    edit(model, lambda value: value.update(exploration_scale=scale))
+    with pytest.raises(ModelError, match=r"manifest\.exploration_scale: expected .*, found"):
+        manifest.read(model)
+
+
 def test_a_changed_model_is_refused_with_both_digests(model, contract):
     record = manifest.read(model)
     model.write_bytes(b"other")

@@ -143,6 +143,17 @@ def test_a_new_model_is_on_trial_and_frees_the_one_before_when_it_passes(rig):
     assert rig.drives == "weave better" and "model trial" not in rig.slot.describe()
 
 
+def test_the_answers_of_a_trial_are_known_by_their_model(rig):
+    rig.fill()
+    drives = rig.drive().backend
+    assert not rig.slot.on_trial
+    rig.reload("weave better")
+    better = rig.drive().backend
+    assert rig.slot.on_trial and better is rig.slot.policy.backend is not drives
+    rig.drive(TRIAL_FRAMES)
+    assert not rig.slot.on_trial
+
+
 @pytest.mark.parametrize("text", ["nan", "raise"])
 def test_a_model_that_misbehaves_is_rolled_back_and_only_taken_when_asked_for(rig, text):
     rig.fill()

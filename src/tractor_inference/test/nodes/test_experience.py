@@ -1,12 +1,26 @@
 """What the nodes leave of a drive for training: every step once, who gave it, and why it ended."""
 
+import actor_factory
 import numpy as np
+import onnx
 import pytest
 from test_guard_node import RELEASE, STOP, Operator, called
-from test_nodes import Sensors, assert_stops, diagnostics_of, moving, start_all
+from test_nodes import (
+    ACTOR,
+    BUILDER,
+    GUARD,
+    Sensors,
+    assert_stops,
+    change_state,
+    diagnostics_of,
+    moving,
+    start_all,
+)
 
-from tractor_core import experience
+from tractor_core import experience, messages
+from tractor_core import robot as robots
 from tractor_core.experience import DRIVERS
+from tractor_core.kinematics import action_to_velocity
 from tractor_core.spool import Spool
 
 pytestmark = pytest.mark.ros
@@ -109,3 +123,89 @@ def test_a_folder_that_takes_nothing_is_a_warning_and_nothing_is_lost(ros_graph,
     assert process.stop() == 0
     chunks = read(blocked, contract)
     assert [chunk.first for chunk in chunks] == list(np.cumsum([0, *map(len, chunks)])[:-1])
+
+
+# Exploration
+
+
+def set_parameter(graph, name, value):
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+
+    kind = "bool" if isinstance(value, bool) else "double"
+    number = ParameterValue(
+        type=getattr(ParameterType, f"PARAMETER_{kind.upper()}"), **{f"{kind}_value": value}
+    )
+    request = SetParameters.Request(parameters=[Parameter(name=name, value=number)])
+    return graph.call(SetParameters, "/sac_actor/set_parameters", request).results[0]
+
+
+def test_what_is_explored_is_commanded_and_told_with_the_answer(ros_graph, contract):
+    """One node, without exploration and then with it; its commands are those that it tells of."""
+    from geometry_msgs.msg import TwistStamped
+
+    model = actor_factory.make_actor()
+    onnx.helper.set_model_props(model, {"exploration_scale": "0.5"})
+    onnx.save(model, ros_graph.folder / "actor.onnx")
+    sensors = Sensors(ros_graph)
+    ros_graph.start(BUILDER)
+    process = ros_graph.start(
+        ACTOR, node="sac_actor", backend="onnx", model=str(ros_graph.folder / "actor.onnx"),
+        enable_stamped_cmd_vel=True, explore_max_scale=0.2, explore_share=1.0,
+    )  # fmt: skip
+    ros_graph.start(GUARD, enable_stamped_cmd_vel=True)
+    commands = ros_graph.collect(TwistStamped, "cmd_vel_raw", 1000)
+    diagnostics = diagnostics_of(ros_graph)
+
+    def drive():
+        before = len(commands)
+        ros_graph.until(lambda: len(commands) > before + 90, every=sensors)
+        diagnostics.clear()
+        ros_graph.until(lambda: value(diagnostics, "sac_actor", "exploration"), every=sensors)
+        return value(diagnostics, "sac_actor", "exploration")
+
+    assert drive() == "off"
+    for name, wanted in (
+        ("explore", True), ("explore_max_scale", 1.0), ("explore_share", 0.0),
+    ):  # fmt: skip
+        refused = set_parameter(ros_graph, name, wanted)
+        assert not refused.successful and "deactivate the node first" in refused.reason
+    assert drive() == "off"
+    assert change_state(ros_graph, "sac_actor", "DEACTIVATE")
+    assert set_parameter(ros_graph, "explore", True).successful
+    assert change_state(ros_graph, "sac_actor", "ACTIVATE")
+    assert drive() == "scale 0.2, the model asks for 0.5; now with noise"
+    assert process.stop() == 0
+
+    robot = robots.load(ros_graph.params)
+    commanded = {
+        messages.stamp_ns(c.header.stamp): (c.twist.linear.x, c.twist.angular.z) for c in commands
+    }
+    drivers, apart, compared = [], [], 0
+    for chunk in read(ros_graph.folder / "experience", contract):
+        for row in chunk.rows[:-1]:
+            drivers.append(DRIVERS[row["driver"]])
+            apart.append(not np.array_equal(row["answer"], row["requested"]))
+            assert np.abs(row["requested"]).max() <= 1.0
+            if row["stamp_ns"] in commanded:  # the first may come before they are listened to
+                compared += 1
+                velocity = action_to_velocity(row["requested"], contract, robot)
+                assert commanded[row["stamp_ns"]] == pytest.approx(velocity, abs=1e-9)
+    first = drivers.index("exploring")
+    assert first > 60 and {*drivers[:first]} == {"policy"} and not any(apart[:first])
+    assert len(drivers) > first + 60 and {*drivers[first:]} == {"exploring"} and all(apart[first:])
+    assert compared > 120
+
+
+def test_a_model_that_names_no_noise_drives_without_and_says_so(ros_graph, contract):
+    sensors = Sensors(ros_graph)
+    process, commands = start_all(ros_graph, explore=True, explore_share=1.0)
+    diagnostics = diagnostics_of(ros_graph)
+    driven(ros_graph, commands, sensors)
+    said = ros_graph.until(lambda: value(diagnostics, "sac_actor", "exploration"), every=sensors)
+    assert said == "none: the model names no exploration_scale"
+    assert process.stop() == 0
+    assert process.output().count("names no exploration_scale") == 1
+    for chunk in read(ros_graph.folder / "experience", contract):
+        assert {DRIVERS[i] for i in chunk.rows["driver"][:-1]} == {"policy"}
+        assert np.array_equal(chunk.rows["answer"], chunk.rows["requested"])

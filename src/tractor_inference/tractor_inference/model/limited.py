@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tractor_core.child import keep_niceness
 from tractor_core.errors import TractorError
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ def call(limits: Limits, function: Callable[..., T], *args: Any) -> T:
             stdin=subprocess.DEVNULL, stdout=2, pass_fds=numbers[:2], start_new_session=True,
             env=os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )  # fmt: skip
+        keep_niceness(child.pid)
         try:
             _await_end(child, limits.seconds)
         finally:

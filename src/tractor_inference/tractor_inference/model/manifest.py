@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,11 @@ class ProbesRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Everything a reader may rely on; `created` is ISO 8601, `validation` the measured metrics."""
+    """Everything a reader may rely on; `created` is ISO 8601, `validation` the measured metrics.
+
+    `exploration_scale` is the noise that the ONNX asks for, 0..1, see `exploration`; None where it
+    names none, and in older manifests.
+    """
 
     model: ModelRecord
     build: BuildRecord
@@ -144,6 +149,7 @@ class Manifest:
     probes: ProbesRecord
     validation: dict[str, Any]
     created: str
+    exploration_scale: float | None = None
     schema: int = SCHEMA
 
     @property
@@ -173,6 +179,11 @@ def sha256_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _may_be_none(kind: Any) -> bool:
+    """Say whether a field is of the form TYPE | None; older manifests lack it."""
+    return typing.get_origin(kind) is types.UnionType
+
+
 def _parse(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     """Return JSON `value` as `kind`, adding what is wrong to `problems`."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
@@ -180,14 +191,16 @@ def _parse(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
             problems.append(f"{where}: expected an object, found {value!r:.80}")
             return None
         hints = typing.get_type_hints(kind)
-        required = {f.name for f in dataclasses.fields(kind)}
+        required = {name for name in hints if not _may_be_none(hints[name])}
         problems += [f"{where}.{name}: missing" for name in sorted(required - value.keys())]
-        problems += [f"{where}.{name}: unknown" for name in sorted(value.keys() - required)]
+        problems += [f"{where}.{name}: unknown" for name in sorted(value.keys() - hints.keys())]
         parsed = {
             name: _parse(value[name], hints[name], f"{where}.{name}", problems)
-            for name in required & value.keys()
+            for name in hints.keys() & value.keys()
         }
         return None if problems else kind(**parsed)
+    if _may_be_none(kind):
+        return None if value is None else _parse(value, typing.get_args(kind)[0], where, problems)
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
         if not isinstance(value, list):
@@ -265,6 +278,9 @@ def _read(folder: ModelFolder) -> Manifest:
                 f"manifest.probes.tolerance: expected more than 0 and at most {MAX_TOLERANCE}, "
                 f"found {manifest.probes.tolerance}"
             )
+        scale = manifest.exploration_scale
+        if scale is not None and not 0.0 <= scale <= 1.0:
+            problems.append(f"manifest.exploration_scale: expected 0..1 or null, found {scale}")
         for name, ends in manifest.calibration.ranges.items():
             numbers = isinstance(ends, list) and all(isinstance(end, (int, float)) for end in ends)
             if not numbers or len(ends) != 2 or not ends[0] <= ends[1]:

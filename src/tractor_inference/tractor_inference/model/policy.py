@@ -22,13 +22,14 @@ from .backends.base import Backend
 class Decision:
     """The answer to one observation.
 
-    `velocity` is the command, `action` (2,) float32 in [-1, 1] what it was made of, and `clipped`
-    names the features that lay beyond the contract's range.
+    `velocity` is the command, `action` (2,) float32 in [-1, 1] what it was made of, `clipped`
+    names the features that lay beyond the contract's range, and `backend` answered.
     """
 
     velocity: Velocity
     action: NDArray[np.float32]
     clipped: tuple[str, ...]
+    backend: Backend
 
 
 def checked_action(output: object) -> NDArray[np.float32]:
@@ -69,6 +70,7 @@ class Policy:
             action_to_velocity(action, self.contract, self.robot),
             action,
             tuple(self.contract.proprio_names[i] for i in beyond),
+            self.backend,
         )
 
     def answer(self, bev: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:

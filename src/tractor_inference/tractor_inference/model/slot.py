@@ -40,7 +40,7 @@ class ModelSlot:
         decision = slot.infer(observation)
         slot.judge(observation, decision, took_s)
 
-    `infer`, `failed`, `judge` and `tidy` are for one thread, the others for any.
+    `infer`, `on_trial`, `failed`, `judge` and `tidy` are for one thread, the others for any.
 
     Args:
         parameters: says which model, in which backend.
@@ -89,6 +89,11 @@ class ModelSlot:
     def problem(self) -> str | None:
         """Why the model that drives must not go on, or None."""
         return self._outages.latched
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the model that answered last is on trial."""
+        return self._asked is not None
 
     # Filling and emptying
 

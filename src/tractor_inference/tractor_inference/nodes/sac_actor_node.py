@@ -25,11 +25,12 @@ from std_srvs.srv import Trigger
 
 from tractor_core import messages
 from tractor_core.background import Worker, in_background
-from tractor_core.kinematics import STOP, Velocity
+from tractor_core.kinematics import STOP, Velocity, action_to_velocity
 from tractor_core.observation import Observation, Proprioception
 
 from ..actor_parameters import ActorParameters
 from ..model import opener
+from ..model.exploration import Explorer
 from ..model.hung import HungNote
 from ..model.policy import Decision, Policy
 from ..model.slot import ModelSlot
@@ -68,6 +69,7 @@ class SacActorNode(ManagedNode):
         self._slot = ModelSlot(self.contract, self.robot, own, HungNote(folder, log), log)
         self._looking = Worker("model watch", self._watch_model)
         self._recorder = Recorder(self.contract)
+        self._explorer = Explorer(own, own.seed)
         self._latency = Timings("latency", LATENCIES_KEPT, digits=2)
         self._proprio = Proprioception(self.contract, self.robot)
         self._stop_reason: str | None = NOT_ACTIVE
@@ -109,8 +111,9 @@ class SacActorNode(ManagedNode):
         self._slot.empty()
 
     def on_parameters(self, updated: ActorParameters) -> None:
-        """Sample as the changed parameters say from the next frame on."""
+        """Sample and explore as the changed parameters say from the next frame on."""
         self._recorder.adjust(updated)
+        self._explorer.adjust(updated)
 
     def on_extrinsics(self) -> None:
         """See the next scans with the new extrinsics."""
@@ -191,18 +194,20 @@ class SacActorNode(ManagedNode):
         if decision is None:
             return
         took_s = time.monotonic() - started_s
-        driven = self._drive(decision, stamp)
+        answer, backend = decision.action, decision.backend
+        requested = self._explorer.requested(
+            observation, answer, backend, self._slot.on_trial, driver == "teleop"
+        )
+        driven = self._drive(action_to_velocity(requested, self.contract, self.robot), stamp)
         age_ns = self.get_clock().now().nanoseconds - observation.stamp_ns
         self._slot.tidy()
         # A model on trial is judged, which may ask the one before.
         with self._watchdog.asking():
             self._slot.judge(observation, decision, took_s)
-        policy = self._slot.policy
-        if driven and policy is not None:
+        if driven:
             self._latency.add(age_ns * 1e-6)
-            backend = policy.backend
             self._recorder.take(observation, decision.clipped, backend.calibrated)
-            self._recorder.step(observation, self._pose, decision.action, backend.digest, driver)
+            self._recorder.step(observation, self._pose, answer, requested, backend.digest, driver)
 
     def _infer(self, observation: Observation) -> Decision | None:
         """Return the decision, or stop at once."""
@@ -214,12 +219,12 @@ class SacActorNode(ManagedNode):
             self._slot.failed(error, time.monotonic())
             return None
 
-    def _drive(self, decision: Decision, stamp: Any) -> bool:
-        """Publish a decision unless a reason to stop came up while it was made."""
+    def _drive(self, velocity: Velocity, stamp: Any) -> bool:
+        """Publish a command unless a reason to stop came up while it was made."""
         with self._publish_lock:
             if self._watchdog.problem(time.monotonic()) or self._slot.policy is None:
                 return False
-            self._publish(decision.velocity, stamp)
+            self._publish(velocity, stamp)
             if self._stop_reason is not None:
                 self.get_logger().info("driving")
             self._stop_reason = None
@@ -251,10 +256,11 @@ class SacActorNode(ManagedNode):
             self._slot.look()
 
     def diagnose(self) -> tuple[str | None, dict[str, Any]]:
-        """Return the stop reason, model, rates, ages, latency and samples."""
+        """Return the stop reason, model, rates, ages, latency, samples and exploration."""
         values = {"contract": self.contract.digest, "model": self.parameters.model}
         values |= self._slot.describe() | self.inputs.describe()
         values |= self._recorder.describe() | self._latency.describe()
+        values["exploration"] = self._explorer.describe(self._stop_reason is None)
         return self.failure or self._stop_reason, values
 
     def concern(self) -> str | None:

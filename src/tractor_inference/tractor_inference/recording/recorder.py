@@ -106,12 +106,13 @@ class Recorder:
         observation: Observation,
         pose: tuple[float, float, float],
         answer: NDArray[np.float32],
+        requested: NDArray[np.float32],
         model: str,
         driver: str,
     ) -> None:
         """Take note of a step; see `episodes.Tick`."""
         if self._experience is not None:
-            self._experience.take(observation, pose, answer, answer, model, driver)
+            self._experience.take(observation, pose, answer, requested, model, driver)
 
     def stopped(self, why: str) -> None:
         """Take note that the rover was stopped: an episode ends, for a reason of ENDS."""

@@ -1,6 +1,7 @@
 """One set of cases over every backend, then what is each one's own."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -125,6 +126,15 @@ def test_layout_reaches_the_network_as_it_was_given(backend, observations, actor
     error = errors.pop("as given")
     assert error < MEAN_ERROR[backend.name]
     assert min(errors.values()) > 4.0 * MEAN_ERROR[backend.name], errors
+
+
+def test_a_model_says_how_much_noise_it_asks_for(board, board_model, contract):
+    """Of an .onnx the file says it, see test_inspection; of an .rknn its manifest."""
+    for scale in (None, 0.25):
+        record = dataclasses.replace(manifest.read(board_model), exploration_scale=scale)
+        manifest.write(record, manifest.path_of(board_model))
+        with contextlib.closing(open_backend("rknn", board_model, contract)) as opened:
+            assert opened.exploration_scale == scale
 
 
 def test_a_grid_viewed_in_a_message_is_read_like_its_copy(backend, observations):

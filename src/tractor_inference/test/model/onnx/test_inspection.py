@@ -1,5 +1,6 @@
 """What exporters write is brought to one form; what cannot be bounded is refused, in bounds."""
 
+import contextlib
 import hashlib
 import os
 
@@ -76,6 +77,62 @@ def frame(seed=3):
 def node(op, inputs, outputs, **settings):
     names = ["" if name == "-" else name for name in inputs.split()]
     return helper.make_node(op, names, outputs.split(), **settings)
+
+
+# --- what it says of itself
+
+
+def with_metadata(path, *values, key="exploration_scale"):
+    model = small_actor(output="action", nodes=[node("Tanh", "m", "action")])
+    for value in values:
+        model.metadata_props.add(key=key, value=value)
+    return save(path, model)
+
+
+@pytest.mark.parametrize(
+    ("text", "scale"), [("0", 0.0), ("0.3", 0.3), ("1.0", 1.0), ("1e-05", 1e-05), ("1", 1.0)]
+)
+def test_the_noise_that_an_actor_asks_for_is_read(tmp_path, text, scale):
+    path = with_metadata(tmp_path / "actor.onnx", text)
+    assert look(path).exploration_scale == scale
+    with contextlib.closing(open_backend("onnx", path, CONTRACT)) as backend:
+        assert backend.exploration_scale == scale
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_the_noise_is_known_whatever_is_done_to_the_file(tmp_path, free):
+    model = onnx.load(with_metadata(tmp_path / "actor.onnx", "0.25"))
+    model.opset_import[0].version = 21
+    if free:
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    facts = look(save(tmp_path / "actor.onnx", model))
+    assert facts.exploration_scale == 0.25 and facts.changes
+
+
+def test_an_actor_that_says_nothing_of_noise_asks_for_none(tmp_path):
+    for values, key in (((), "exploration_scale"), (("many",), "author")):
+        path = with_metadata(tmp_path / "actor.onnx", *values, key=key)
+        assert look(path).exploration_scale is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "0,3", "0.3 ", "30%", "-0.1", "1.1", "1e3", "nan", "inf", "0x1", "1_0e-2", ".3",
+     "\u0663", "9" * 100_000, "None"],
+)  # fmt: skip
+def test_noise_that_is_no_number_of_an_action_is_refused(tmp_path, text):
+    path = with_metadata(tmp_path / "actor.onnx", text)
+    with pytest.raises(
+        ModelError, match=r"expected a number from 0 to 1 such as 0\.3, found"
+    ) as said:
+        look(path)
+    assert str(path) in str(said.value) and len(str(said.value)) < 500
+
+
+def test_noise_that_is_named_twice_is_refused(tmp_path):
+    with pytest.raises(ModelError):
+        look(with_metadata(tmp_path / "actor.onnx", "0.1", "0.2"))
 
 
 # --- weights beside the file

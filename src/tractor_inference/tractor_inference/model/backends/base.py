@@ -31,6 +31,8 @@ class Backend(abc.ABC):
     calibrated: Mapping[str, Sequence[float]] = MappingProxyType({})
     # Frames it must answer as recorded; None for a model without a manifest.
     probes: ProbesRecord | None = None
+    # The noise that the model asks for, 0..1, see `exploration`; None where it names none.
+    exploration_scale: float | None = None
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
@@ -41,6 +43,7 @@ class Backend(abc.ABC):
         self.digest = record.model.sha256
         self.calibrated = record.calibration.ranges
         self.probes = record.probes
+        self.exploration_scale = record.exploration_scale
 
     def infer(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         """Answer one observation.

@@ -37,6 +37,7 @@ class OnnxBackend(Backend):
         if facts.changes:
             log.info("%s: %s", model, "; ".join(facts.changes))
         self.digest = facts.sha256
+        self.exploration_scale = facts.exploration_scale
         self._session = onnx_session.open_session(facts.data, str(model))
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from ..file import ModelFolder, real_path, require_digest
 from . import external, normal_form
 from .proof import prove
 from .refusals import refused
-from .signature import EXPORT_HINT, named, require_signature
+from .signature import EXPORT_HINT, exploration_scale, named, require_signature
 
 # All tensors of an actor together, weights included; the reference actor's take 6.
 MAX_TENSOR_MB = 256
@@ -39,7 +39,8 @@ class OnnxFacts:
     it, the file may be replaced meanwhile. `sha256` identifies the actor as it was given, see
     `external.digest`, and `size` is the bytes that it took, weights beside it included.
     `inputs` and `output` are shapes, all float32; `opset` is that of the default domain.
-    `changes` say in words what was done to reach the normal form.
+    `changes` say in words what was done to reach the normal form. `exploration_scale` is the noise
+    that it asks for, 0..1, or None.
     """
 
     sha256: str
@@ -48,6 +49,7 @@ class OnnxFacts:
     output: tuple[int, ...]
     opset: int
     changes: tuple[str, ...]
+    exploration_scale: float | None
     data: bytes = dataclasses.field(repr=False)
 
 
@@ -82,6 +84,7 @@ def examine(path: Path, contract: Contract, beneath: bool, sha256: str | None) -
         model.ir_version = NEWEST_IR_VERSION
     named(path, lambda: onnx.checker.check_model(model))
     require_signature(path, model, contract)
+    scale = exploration_scale(path, model)
     given = model.SerializeToString() if changes else data
     try:
         normal, more = _normalise(model, contract)
@@ -97,6 +100,7 @@ def examine(path: Path, contract: Contract, beneath: bool, sha256: str | None) -
         output=(1, ACTION_SIZE),
         opset=normal_form.opset_of(normal),
         changes=tuple(changes),
+        exploration_scale=scale,
         data=content,
     )
 

@@ -1,7 +1,8 @@
-"""The inputs and outputs that an actor must have."""
+"""The inputs and outputs that an actor must have, and what it may say of itself."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ EXPORT_HINT = (
     'input_names=["bev", "proprio"], output_names=["action"], opset_version=17, dynamo=False); '
     "see docs/export.md"
 )
+# The key in metadata_props under which a trainer says how much noise it asks for.
+EXPLORATION_SCALE = "exploration_scale"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?", re.ASCII)
 Shape = tuple["int | str", ...]
 Signature = dict[str, tuple[str, Shape]]
 
@@ -96,3 +100,22 @@ def require_signature(path: Path, model: Any, contract: Contract) -> None:
     if problems:
         problems.append(EXPORT_HINT)
     raise_all(ModelError, f"{path}: not an actor of this contract:", problems)
+
+
+def exploration_scale(path: Path, model: Any) -> float | None:
+    """Return the noise that an actor asks for, 0..1 of an action, or None where it names none.
+
+    Raises:
+        ModelError: it says something else.
+    """
+    found = [entry.value for entry in model.metadata_props if entry.key == EXPLORATION_SCALE]
+    if not found:
+        return None
+    scale = float(found[0]) if len(found) == 1 and _NUMBER.fullmatch(found[0]) else -1.0
+    if not 0.0 <= scale <= 1.0:
+        raise ModelError(
+            f"{path}: {EXPLORATION_SCALE} in metadata_props: expected a number from 0 to 1 such as "
+            f"0.3, found {', '.join(map(repr, found)):.80}; write it as docs/export.md says, or "
+            "leave it out"
+        )
+    return scale

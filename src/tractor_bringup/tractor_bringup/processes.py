@@ -9,11 +9,11 @@ from typing import Any
 
 from tractor_core.errors import TractorError
 
-from ..process import STOP_LIMIT_S, Process, stop_all
+from .process import STOP_LIMIT_S, Process, stop_all
 
 
-class DemoError(TractorError):
-    """A step of the demo failed."""
+class StepError(TractorError):
+    """A step of a command that works in steps failed."""
 
 
 class Processes:
@@ -39,6 +39,11 @@ class Processes:
         self._running[name] = Process([*arguments], self._log(name), stdout)
         return self._running[name]
 
+    def start_behind(self, name: str, nice: int, *arguments: str) -> Process:
+        """Start Python as `start` does, behind what drives."""
+        self._running[name] = Process([*arguments], self._log(name), nice=nice)
+        return self._running[name]
+
     def start_node(self, name: str, module: str, **parameters: Any) -> Process:
         """Start a node with the shared parameter file and overrides of its own parameters."""
         log = self._log(name)
@@ -46,11 +51,11 @@ class Processes:
         return self._running[name]
 
     def check(self, may_end: str = "") -> None:
-        """Raise DemoError with the end of its log when one failed, or ended that should run."""
+        """Raise StepError with the end of its log when one failed, or ended that should run."""
         for name, running in self._running.items():
             status = running.process.poll()
             if status is not None and (status != 0 or name != may_end):
-                raise DemoError(f"{name} ended with status {status}; {running.tail()}")
+                raise StepError(f"{name} ended with status {status}; {running.tail()}")
 
     def stop(self, *names: str) -> None:
         """End the named nodes, or all, and wait for them."""

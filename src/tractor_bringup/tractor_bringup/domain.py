@@ -1,4 +1,4 @@
-"""A ROS domain that the demo has to itself."""
+"""A ROS domain that a command has to itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 from tractor_core import paths
 
-from .processes import DemoError
+from .processes import StepError
 
 # The ROS domains whose ports Linux keeps free, and the last one that has ports at all.
 DOMAINS, LAST_DOMAIN = range(1, 102), 232
@@ -45,15 +45,15 @@ def set_ros_environment() -> None:
     """Set loopback only, the transport profile, and a ROS domain in which nothing else runs.
 
     Raises:
-        DemoError: something runs in the domain of ROS_DOMAIN_ID, or in all that were drawn.
+        StepError: something runs in the domain of ROS_DOMAIN_ID, or in all that were drawn.
     """
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(paths.config_file("fastdds.xml")))
     if asked := os.environ.get("ROS_DOMAIN_ID"):
         if not asked.isdecimal() or int(asked) > LAST_DOMAIN:
-            raise DemoError(f"ROS_DOMAIN_ID: expected 0..{LAST_DOMAIN}, found {asked!r}")
+            raise StepError(f"ROS_DOMAIN_ID: expected 0..{LAST_DOMAIN}, found {asked!r}")
         if found := others_in(int(asked)):
-            raise DemoError(
+            raise StepError(
                 f"ROS_DOMAIN_ID={asked}: expected a domain in which nothing else runs, found "
                 f"{', '.join(found[:5])}; set another, or unset it and a free one is drawn"
             )
@@ -61,7 +61,7 @@ def set_ros_environment() -> None:
         drawn = random.SystemRandom().sample(DOMAINS, DOMAIN_DRAWS)
         free = next((domain for domain in drawn if not others_in(domain)), None)
         if free is None:
-            raise DemoError(
+            raise StepError(
                 f"expected a ROS domain in which nothing else runs, found none of {drawn}; end "
                 "what runs ROS on this machine, or name a free one by ROS_DOMAIN_ID"
             )

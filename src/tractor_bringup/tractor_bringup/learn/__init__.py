@@ -1,0 +1,1 @@
+"""The loop of learning, whole, on one machine: `make learn`."""

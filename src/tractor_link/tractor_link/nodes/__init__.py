@@ -1,0 +1,1 @@
+"""The link as a node; the only place of the package that needs ROS."""
