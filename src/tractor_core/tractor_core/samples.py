@@ -209,11 +209,22 @@ def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
         SampleError: the frame itself cannot calibrate a model.
         OSError: the folder cannot be written.
     """
+    data = encode(sample, contract)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = (f"{PREFIX}{time.time_ns()}.npz" for _ in itertools.count())
+    return files.add_file(folder, names, data)
+
+
+def encode(sample: Sample, contract: Contract) -> bytes:
+    """Return a sample as the bytes of its file.
+
+    Raises:
+        SampleError: the frame itself cannot calibrate a model.
+    """
     problems = sample_problems(sample.bev, sample.proprio, contract)
     if problems:
         raise SampleError("frame not saved: " + "; ".join(map(str, problems)))
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     file = io.BytesIO()
     np.savez_compressed(
         file,
@@ -224,5 +235,4 @@ def write(folder: str | Path, sample: Sample, contract: Contract) -> Path:
         session=np.array(sample.session),
         origin=np.array(sample.origin),
     )
-    names = (f"{PREFIX}{time.time_ns()}.npz" for _ in itertools.count())
-    return files.add_file(folder, names, file.getvalue())
+    return file.getvalue()

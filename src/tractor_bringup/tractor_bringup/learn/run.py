@@ -50,7 +50,6 @@ PARTS = (
 # Of evaluation: neither training, nor the gate, nor the demo draw them.
 JUDGED_FROM = 1_000_000
 WORLD = 2_000_107
-MOST_SAMPLES, SAMPLE_PROBABILITY = 10_000, 0.02
 # The rover's nodes come before all else.
 BACKGROUND = 19
 START_LIMIT_S, END_LIMIT_S, SWAP_LIMIT_S, LOOK_S = 120.0, 60.0, 180.0, 2.0
@@ -195,11 +194,10 @@ def _start_rover(options: Options, processes: Processes, monitor: Monitor, addre
         "calibration_dir": str(options.output / "calibration_data"),
     }
     processes.start_node("bev_builder", "tractor_inference.nodes.bev_builder_node")
-    # Where the toolkit stands in for the NPU it builds a model anew from its samples: none may go.
     processes.start_node(
         "sac_actor", "tractor_inference.nodes.sac_actor_node", backend="rknn_sim",
         model=str(options.drives), watch_model=True, explore=True, enable_stamped_cmd_vel=True,
-        sample_keep=MOST_SAMPLES, sample_probability=SAMPLE_PROBABILITY, **folders,
+        **folders,
     )  # fmt: skip
     # Nobody is there to release a rover that is stuck.
     processes.start_node(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tractor_core import reference_observations
+from tractor_core import reference_observations, samples
 from tractor_core.contract import ACTION_NAMES, ACTION_OUTPUT
+from tractor_core.errors import TractorError
 from tractor_core.files import replace_file
 from tractor_inference.model import manifest, reference_vectors
 from tractor_inference.model.onnx.inspection import OnnxFacts
@@ -141,6 +143,33 @@ def _choose_vectors(built: Built, picked: Picked) -> manifest.ProbesRecord:
     )
 
 
+def _keep_samples(
+    built: Built, picked: Picked, folder: Path
+) -> tuple[list[Path], tuple[manifest.SampleRecord, ...]]:
+    """Write the samples that calibrated a model into a folder; return them, and all its records.
+
+    One that is not there any more, or has changed since it was read, is written anew.
+    """
+    request, split, used = built.request, picked.split, slice(picked.attempt.frames)
+    kept: dict[str, Path] = {}
+    records: list[manifest.SampleRecord] = []
+    calibrating = split.calibration[used]
+    for name, sha256, sample in zip(split.names[used], calibrating.sha256, calibrating):
+        if reference_observations.file_and_index(name) is not None:
+            records.append(manifest.SampleRecord(name, sha256))
+            continue
+        try:
+            data = manifest.read_checked(Path(request.calibration_dir) / name, sha256)
+        except TractorError:
+            data = samples.encode(sample, request.contract)
+        own = Path(name).name
+        own = own if own not in kept else f"{samples.PREFIX}{len(kept)}_{own}"
+        kept[own] = folder / own
+        replace_file(kept[own], data)
+        records.append(manifest.SampleRecord(own, hashlib.sha256(data).hexdigest()))
+    return [*kept.values()], tuple(records)
+
+
 def write_version(
     built: Built,
     picked: Picked,
@@ -151,14 +180,13 @@ def write_version(
 ) -> list[Path]:
     """Write a model and its manifest into a folder, with paths relative to the folder `place`.
 
-    The reference observations that calibrated it are kept with it: the suite's may be others one
-    day.
+    What calibrated it is kept with it: a rover that drives replaces its samples, and the suite's
+    reference observations may be others one day.
 
     Returns:
         The files, the model last.
     """
     request, facts, split = built.request, built.facts, picked.split
-    used = slice(picked.attempt.frames)
     model = folder / request.output.name
     shutil.copyfile(picked.validated.build.file, model)
     written = [model.with_suffix(".json"), model]
@@ -172,14 +200,9 @@ def write_version(
 
     calibration = manifest.CalibrationRecord("", ())
     if picked.quantised and request.calibration_dir:
-        calibration = manifest.CalibrationRecord(
-            relative(request.calibration_dir),
-            tuple(
-                manifest.SampleRecord(name, sha256)
-                for name, sha256 in zip(split.names[used], split.calibration.sha256[used])
-            ),
-            split.ranges,
-        )
+        kept, records = _keep_samples(built, picked, folder)
+        written = [*kept, *written]
+        calibration = manifest.CalibrationRecord(os.curdir, records, split.ranges)
     manifest.write(
         manifest.Manifest(
             model=manifest.ModelRecord(
