@@ -1,14 +1,16 @@
 """`make learn`: the whole circle turns by itself, loses nothing, and says what came of it."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from experience_file import make
 
-from tractor_bringup.learn import report
+from tractor_bringup.learn import report, run
 from tractor_bringup.learn.tally import Tally
 from tractor_core import contract as contracts
 from tractor_core.experience import encode
@@ -104,3 +106,10 @@ def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1 and "expected" in ended.stderr and "to be empty" in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_the_imitated_actor_reaches_is_that_of_the_shipped_one(repository):
+    kept = json.loads(Path(run.__file__).with_name("imitation.json").read_text())
+    actor = repository / "models" / kept["model"]
+    assert kept["sha256"] == hashlib.sha256(actor.read_bytes()).hexdigest(), kept["command"]
+    assert kept["contract"] == CONTRACT.digest and kept["runs"] == 40

@@ -182,6 +182,7 @@ def curve(summary: dict[str, Any], over: str, label: str) -> plots.Picture:
         shares = axes.twinx()
         shares.plot(x, 100 * free, color=plots.ORANGE, linewidth=1, label="free runs, %")
         shares.set(ylabel="free runs, %", ylim=(0, 105))
+        shares.yaxis.label.set_color(plots.ORANGE)
         axes.legend(loc="lower right")
 
     return plots.plot(draw, CURVE_IN, f"metres of each candidate over {label}", beside=True)
