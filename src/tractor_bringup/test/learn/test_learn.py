@@ -85,7 +85,8 @@ def test_the_whole_circle_in_a_short_form(tmp_path):
     pytest.importorskip("rknn", reason="conversion needs the toolkit")
     command = [
         sys.executable, "-m", "tractor_bringup.learn", "--output", str(tmp_path / "out"),
-        "--minutes", "1.5", "--worlds", "2", "--first-worlds", "1",
+        "--minutes", "1.3", "--worlds", "2", "--first-worlds", "1", "--every", "800",
+        "--gate-worlds", "3", "--gate-seconds", "10",
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"}
     ended = subprocess.run(
@@ -93,7 +94,7 @@ def test_the_whole_circle_in_a_short_form(tmp_path):
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert found["steps_lost"] == 0 and found["steps"] > 3000 and found["updates"] > 100
+    assert found["steps_lost"] == 0 and found["steps"] > 1000 and found["updates"] > 100
     assert found["models_offered"] >= 1 and found["models_driven"] >= 1
     assert 0 < found["bytes_per_step"] <= 150
     assert found["last"]["runs"] == found["imitation"]["runs"] == 2 and found["first"]["runs"] == 1

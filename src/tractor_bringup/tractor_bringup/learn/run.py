@@ -57,7 +57,10 @@ START_LIMIT_S, END_LIMIT_S, SWAP_LIMIT_S, LOOK_S = 120.0, 60.0, 180.0, 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to run: minutes of learning, then so many worlds for the best and the random actor."""
+    """What to run: minutes of learning, then so many worlds for the best and the random actor.
+
+    A candidate is judged after `every` decisions, in `gate_worlds` of `gate_seconds` each.
+    """
 
     output: Path
     params: Path
@@ -65,6 +68,9 @@ class Options:
     seed: int
     worlds: int
     first_worlds: int
+    every: int
+    gate_worlds: int
+    gate_seconds: float
 
     @property
     def logs(self) -> Path:
@@ -88,7 +94,8 @@ def _configuration(options: Options, port: int) -> str:
         f"server: {{nats_port: {port}, tensorboard_port: 0, checkpoint_s: 15.0}}\n"
         "start: {keep_heads: false}\n"
         f"learner: {{seed: {options.seed}}}\n"
-        "gate: {every_decisions: 5000, worlds: 8, seconds: 30.0}\n"
+        f"gate: {{every_decisions: {options.every}, worlds: {options.gate_worlds}, "
+        f"seconds: {options.gate_seconds}}}\n"
     )
 
 
@@ -292,7 +299,7 @@ def imitation(options: Options) -> dict[str, Any]:
     actor = _checkout() / REFERENCE_ACTOR
     kept = json.loads(Path(__file__).with_name("imitation.json").read_text())
     if (
-        kept.get("sha256") == hashlib.sha256(actor.read_bytes()).hexdigest()
+        kept["sha256"] == hashlib.sha256(actor.read_bytes()).hexdigest()
         and kept["runs"] == options.worlds
         and kept["contract"] == contract_module.load(options.params).digest
     ):
@@ -317,14 +324,18 @@ def _options(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--seed", type=int, default=0, help="of weights and draws (default: 0)")
     parser.add_argument("--worlds", type=int, default=40, help="for the best (default: 40)")
     parser.add_argument("--first-worlds", type=int, default=12, help="for the random one")
+    parser.add_argument("--every", type=int, default=5000, help="decisions between candidates")
+    parser.add_argument("--gate-worlds", type=int, default=8, help="that each is judged in")
+    parser.add_argument("--gate-seconds", type=float, default=30.0, help="in each of them")
     args = parser.parse_args(argv)
     if args.minutes <= 0 or min(args.worlds, args.first_worlds) < 1 or args.seed < 0:
         parser.error("--minutes and worlds: expected more than 0; --seed: 0 or more")
     params = args.params or paths.default_params_file()
     print(f"parameters: {params}", file=sys.stderr)
     return Options(
-        args.output.absolute(), params, args.minutes, args.seed, args.worlds, args.first_worlds
-    )
+        args.output.absolute(), params, args.minutes, args.seed, args.worlds, args.first_worlds,
+        args.every, args.gate_worlds, args.gate_seconds,
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
