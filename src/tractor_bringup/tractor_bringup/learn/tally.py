@@ -57,18 +57,20 @@ class Tally:
         names = tuple(sorted(path.stem for path in (run / MODELS).glob("*.onnx")))
         return cls(
             sum(learnt.values()), sum(len(chunk) for chunk in sent if chunk.id not in learnt),
-            sum(len(chunk) for _, chunk in ros), sum(path.stat().st_size for path, _ in ros),
+            sum(len(chunk) for _, chunk in ros), sum(size for size, _ in ros),
             names, tuple(name for name in drove if name in names),
         )  # fmt: skip
 
 
-def _chunks(folder: Path, contract: Contract) -> list[tuple[Path, Chunk]]:
-    """Return the chunks of a spool, in their order; the link may move them meanwhile."""
-    found: dict[str, tuple[Path, Chunk]] = {}
+def _chunks(folder: Path, contract: Contract) -> list[tuple[int, Chunk]]:
+    """Return the chunks of a spool and their sizes; the link may move them meanwhile."""
+    found: dict[str, tuple[int, Chunk]] = {}
     for path in files_of(folder):
-        moved = folder / SENT / path.name
-        place = path if path.exists() else moved
-        found[path.name] = place, experience.read(place, contract)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            data = (folder / SENT / path.name).read_bytes()
+        found[path.name] = len(data), experience.parse(data, contract)
     return [*found.values()]
 
 

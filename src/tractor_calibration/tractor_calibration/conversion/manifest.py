@@ -144,13 +144,15 @@ def _choose_vectors(built: Built, picked: Picked) -> manifest.ProbesRecord:
 
 
 def _keep_samples(
-    built: Built, picked: Picked, folder: Path
+    built: Built, picked: Picked, source: Path, folder: Path
 ) -> tuple[list[Path], tuple[manifest.SampleRecord, ...]]:
-    """Write the samples that calibrated a model into a folder; return them, and all its records.
+    """Write the samples of `source` that calibrated a model into a folder.
 
-    One that is not there any more, or has changed since it was read, is written anew.
+    Returns:
+        The files, and the records of all that calibrated it.
+
     """
-    request, split, used = built.request, picked.split, slice(picked.attempt.frames)
+    split, used = picked.split, slice(picked.attempt.frames)
     kept: dict[str, Path] = {}
     records: list[manifest.SampleRecord] = []
     calibrating = split.calibration[used]
@@ -159,9 +161,9 @@ def _keep_samples(
             records.append(manifest.SampleRecord(name, sha256))
             continue
         try:
-            data = manifest.read_checked(Path(request.calibration_dir) / name, sha256)
-        except TractorError:
-            data = samples.encode(sample, request.contract)
+            data = manifest.read_checked(source / name, sha256)
+        except TractorError:  # a rover that drives may have replaced it since it was read
+            data = samples.encode(sample, built.request.contract)
         own = Path(name).name
         own = own if own not in kept else f"{samples.PREFIX}{len(kept)}_{own}"
         kept[own] = folder / own
@@ -200,7 +202,7 @@ def write_version(
 
     calibration = manifest.CalibrationRecord("", ())
     if picked.quantised and request.calibration_dir:
-        kept, records = _keep_samples(built, picked, folder)
+        kept, records = _keep_samples(built, picked, request.calibration_dir, folder)
         written = [*kept, *written]
         calibration = manifest.CalibrationRecord(os.curdir, records, split.ranges)
     manifest.write(
