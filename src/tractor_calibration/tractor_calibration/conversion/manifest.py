@@ -150,7 +150,6 @@ def _keep_samples(
 
     Returns:
         The files, and the records of all that calibrated it.
-
     """
     split, used = picked.split, slice(picked.attempt.frames)
     kept: dict[str, Path] = {}
