@@ -85,12 +85,12 @@ def test_the_whole_circle_in_a_short_form(tmp_path):
     pytest.importorskip("rknn", reason="conversion needs the toolkit")
     command = [
         sys.executable, "-m", "tractor_bringup.learn", "--output", str(tmp_path / "out"),
-        "--minutes", "1.3", "--worlds", "2", "--first-worlds", "1", "--every", "800",
+        "--minutes", "1.3", "--worlds", "2", "--first-worlds", "1", "--every", "1500",
         "--gate-worlds", "3", "--gate-seconds", "10",
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"}
     ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=600, env=environment, cwd=tmp_path
+        command, capture_output=True, text=True, timeout=900, env=environment, cwd=tmp_path
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = json.loads((tmp_path / "out" / "summary.json").read_text())

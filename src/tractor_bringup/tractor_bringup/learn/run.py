@@ -52,7 +52,7 @@ JUDGED_FROM = 1_000_000
 WORLD = 2_000_107
 # The rover's nodes come before all else.
 BACKGROUND = 19
-START_LIMIT_S, END_LIMIT_S, SWAP_LIMIT_S, LOOK_S = 120.0, 60.0, 300.0, 2.0
+START_LIMIT_S, END_LIMIT_S, SWAP_LIMIT_S, LOOK_S = 120.0, 180.0, 300.0, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
