@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-# As in the launch files: nothing may outlive who started it, however that ends.
-STOP_WITH_STARTER = ("setpriv", "--pdeathsig", "INT")
+from tractor_core.child import stops_with_starter
+
 STOP_LIMIT_S = 10.0
 
 
@@ -36,7 +36,7 @@ class Process:
         self.log = log
         with log.open("wb") as file:
             self.process: subprocess.Popen = subprocess.Popen(
-                [*STOP_WITH_STARTER, "nice", "-n", str(nice), sys.executable, *arguments],
+                [*stops_with_starter("INT"), "nice", "-n", str(nice), sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file if stdout is None else stdout,
                 stderr=file,

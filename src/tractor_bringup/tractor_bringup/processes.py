@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ class Processes:
         """Start Python with these arguments, see Process."""
         self._running[name] = Process([*arguments], self._log(name), stdout)
         return self._running[name]
+
+    def answer(self, name: str, *arguments: str) -> bytes:
+        """Run Python with these arguments to its end and return what it printed.
+
+        Raises:
+            StepError: it failed; with the end of its log.
+        """
+        printed, _ = self.start(name, *arguments, stdout=subprocess.PIPE).process.communicate()
+        self.check(may_end=name)
+        return printed
 
     def start_behind(self, name: str, nice: int, *arguments: str) -> Process:
         """Start Python as `start` does, behind what drives."""

@@ -16,6 +16,9 @@ from tractor_core.text import printable_message
 
 from .processes import StepError
 
+CHECKOUT = Path(__file__).resolve().parents[3]
+REFERENCE_ACTOR = CHECKOUT / "models" / "sac_actor_reference.onnx"
+
 
 def empty(output: Path, marker: str, parts: Sequence[str], command: str) -> None:
     """Make an output folder, and remove from it what an earlier run of the command left.

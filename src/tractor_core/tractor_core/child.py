@@ -7,6 +7,15 @@ import os
 from pathlib import Path
 
 
+def stops_with_starter(signal: str) -> tuple[str, ...]:
+    """Return what to put before a command, so that it ends when who started it does, however.
+
+    Args:
+        signal: that ends it, such as TERM.
+    """
+    return "setpriv", "--pdeathsig", signal
+
+
 def keep_niceness(pid: int) -> None:
     """Let a child that has a session of its own stand back as far as this process does.
 

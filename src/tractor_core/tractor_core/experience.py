@@ -26,7 +26,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,8 +183,16 @@ def parse(data: bytes, contract: Contract) -> Chunk:
     return chunk
 
 
-def describe(data: bytes) -> tuple[str, int]:
-    """Return the id of a chunk and how many steps it has; its observations are not looked at.
+class Description(NamedTuple):
+    """What a chunk says of itself: its id, how many steps it has, the sha256 of the model."""
+
+    id: str
+    steps: int
+    model: str
+
+
+def describe(data: bytes) -> Description:
+    """Return what a chunk says of itself; its observations are not looked at.
 
     Raises:
         ExperienceError: it is no whole chunk.
@@ -193,7 +201,8 @@ def describe(data: bytes) -> tuple[str, int]:
         header, _ = _parts(data)
     except ValueError as error:
         raise ExperienceError(str(error)) from error
-    return chunk_id(header["session"], header["first"]), header["steps"]
+    identity = chunk_id(header["session"], header["first"])
+    return Description(identity, header["steps"], header["model"])
 
 
 def chunk_id(session: str, first: int) -> str:

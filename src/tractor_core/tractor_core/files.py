@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import glob
 import os
 import shutil
@@ -156,6 +157,22 @@ def set_mode(path: Path, mode: int) -> None:
     except OSError as error:
         if error.errno not in _NO_MODES:
             raise
+
+
+def lock(path: Path) -> int:
+    """Return the descriptor of a lock file, made where it is not there; its end gives it back.
+
+    Raises:
+        BlockingIOError: another has the lock.
+        OSError: the file cannot be opened.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def sync(path: Path) -> None:

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 from nats.errors import Error
-from servers import PARAMETERS, connected
+from servers import PARAMETERS, connected, running
 
 from tractor_link import lease as leases
 from tractor_link.lease import Lease, LeaseError
@@ -21,6 +21,12 @@ def run(broker, story):
     return asyncio.run(whole())
 
 
+async def again_and_again(work):
+    while True:
+        await work()
+        await asyncio.sleep(0.02)
+
+
 @pytest.fixture(autouse=True)
 def renews_at_once(monkeypatch):
     monkeypatch.setattr(leases, "RENEW_S", 0.0)
@@ -29,16 +35,9 @@ def renews_at_once(monkeypatch):
 def test_a_second_learner_is_refused_while_the_first_lives(broker):
     async def story(jetstream):
         first = await Lease.take(jetstream, "one:/data")
-
-        async def lives():
-            while True:
-                await first.renew()
-                await asyncio.sleep(0.02)
-
-        living = asyncio.create_task(lives())
-        with pytest.raises(LeaseError, match="another learner uses this server: one:/data"):
-            await Lease.take(jetstream, "two:/data", dead_s=0.3)
-        living.cancel()
+        async with running(again_and_again(first.renew)):
+            with pytest.raises(LeaseError, match="another learner uses this server: one:/data"):
+                await Lease.take(jetstream, "two:/data", dead_s=0.3)
 
     run(broker, story)
 
@@ -107,14 +106,8 @@ def test_who_does_not_say_its_name_is_somebody_too(broker):
         values = await jetstream.key_value(leases.STATUS)
         await values.put(leases.LEASE, b"[" * 4096)
 
-        async def lives():
-            while True:
-                await values.put(leases.LEASE, b"[1, 2")
-                await asyncio.sleep(0.02)
-
-        living = asyncio.create_task(lives())
-        with pytest.raises(LeaseError, match="one that does not say who it is"):
-            await Lease.take(jetstream, "two:/data", dead_s=0.2)
-        living.cancel()
+        async with running(again_and_again(lambda: values.put(leases.LEASE, b"[1, 2"))):
+            with pytest.raises(LeaseError, match="one that does not say who it is"):
+                await Lease.take(jetstream, "two:/data", dead_s=0.2)
 
     run(broker, story)

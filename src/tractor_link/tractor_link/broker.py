@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,14 +12,14 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from tractor_core import files
+from tractor_core.child import stops_with_starter
 from tractor_core.errors import LinkError
 from tractor_core.system_error import explain
 
 START_LIMIT_S, STOP_LIMIT_S = 15.0, 10.0
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 4222
-# It ends when who started it does, however that ends.
-STOP_WITH_STARTER = ("setpriv", "--pdeathsig", "TERM")
 LOG, LOCK, CONFIG = "nats-server.log", "lock", "nats-server.conf"
 
 
@@ -54,7 +53,7 @@ class Broker:
             with (store / LOG).open("ab") as log:
                 # The lock is held for as long as either of the two lives.
                 self.process = subprocess.Popen(
-                    [*STOP_WITH_STARTER, binary, "--config", str(store / CONFIG)],
+                    [*stops_with_starter("TERM"), binary, "--config", str(store / CONFIG)],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[self._lock],
                 )  # fmt: skip
         except OSError as error:
@@ -118,15 +117,12 @@ def _binary() -> str:
 
 def _locked(store: Path) -> int:
     """Return the descriptor of the store's lock; two servers on one store would mix it up."""
-    handle = os.open(store / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return files.lock(store / LOCK)
     except BlockingIOError as error:
-        os.close(handle)
         raise LinkError(
             "another server uses this store: end it first, or choose another folder", store
         ) from error
-    return handle
 
 
 def _config(store: Path, port: int) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tractor_core import files, outside
+from tractor_core.child import stops_with_starter
 from tractor_core.errors import ModelError
 from tractor_core.offered import ACCEPTED, DONE, WAITING, OfferedModel, OfferedModels
 from tractor_core.system_error import explain
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 CONVERT = (sys.executable, "-m", "tractor_calibration", "convert")
 # It ends with who started it, however that ends, and what drives comes first. In no session of its
 # own: Linux's autogroups would give that as much as all the others.
-BEHIND_ALL_ELSE = ("setpriv", "--pdeathsig", "INT", "nice", "-n", "19")
+BEHIND_ALL_ELSE = (*stops_with_starter("INT"), "nice", "-n", "19")
 # Exit codes of `convert`: too few samples, or a model in doubt that more of them may settle; the
 # models folder is busy or cannot be written.
 SAMPLES_LACK, FILES = (4, 11), 7

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_core import outside
+from tractor_core.child import stops_with_starter
 from tractor_core.errors import TractorError
 from tractor_core.parameters import param
 from tractor_core.text import printable
-from tractor_link.broker import STOP_WITH_STARTER
 from tractor_sim import comparison
 
 # No command of the suite draws these for anything else.
@@ -123,7 +123,8 @@ async def measure(model: Path, params_file: str, parameters: GateParameters) -> 
         TractorError: it could not be driven; with the end of what was said.
     """
     command = [
-        *STOP_WITH_STARTER, "nice", "-n", "19", sys.executable, "-m", "tractor_sim", "rollout",
+        *stops_with_starter("TERM"), "nice", "-n", "19",
+        sys.executable, "-m", "tractor_sim", "rollout",
         "--model", str(model), "--params", params_file, "--first-seed", str(FIRST_SEED),
         "--worlds", str(parameters.worlds), "--seconds", str(parameters.seconds),
         "--processes", str(parameters.processes), "--json",

@@ -19,7 +19,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import io
 import json
 import logging
@@ -31,7 +30,7 @@ from typing import Any
 from tractor_core import experience
 from tractor_core.contract import Contract
 from tractor_core.errors import ExperienceError, TractorError
-from tractor_core.files import replace_file
+from tractor_core.files import lock, replace_file
 from tractor_core.robot import Robot
 from tractor_core.text import printable
 
@@ -243,13 +242,14 @@ class Learning:
         learnt = 0
         for number, data in enumerate(self._log):
             try:
-                chunk, count = experience.describe(data)
+                chunk = experience.describe(data)
             except ExperienceError as error:
                 log.warning("a chunk of %s is left out: %s", CHUNKS, error)
-                chunk, count = "", 0
-            self._seen.add(chunk)
-            steps.append(count)
-            if chunk and chunk == self.progress.last:
+                steps.append(0)
+                continue
+            self._seen.add(chunk.id)
+            steps.append(chunk.steps)
+            if chunk.id == self.progress.last:
                 learnt = number + 1
         if self.progress.last and not learnt:
             log.warning("the chunk that was learnt from last is not there: all count as learnt")
@@ -343,10 +343,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def locked(folder: Path) -> int:
     """Return the descriptor of a run's lock; raises FolderUsedError where another has it."""
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock(folder / LOCK)
     except BlockingIOError as error:
-        os.close(handle)
         raise FolderUsedError("another trainer uses this folder: end it first", folder) from error
-    return handle

@@ -32,12 +32,13 @@ from typing import Any
 
 from tractor_core import cli as commands
 from tractor_core import outside
+from tractor_core.child import stops_with_starter
 from tractor_core.errors import ExperienceError, ParameterError, TractorError
 from tractor_core.experience import MAX_FILE_BYTES
 from tractor_core.files import replace_file
 from tractor_core.system_error import explain
 from tractor_core.text import printable, printable_message
-from tractor_link.broker import LOOPBACK, STOP_WITH_STARTER
+from tractor_link.broker import LOOPBACK
 from tractor_link.lease import LeaseError
 from tractor_link.reasons import require_address
 from tractor_sim.senses import Setup
@@ -276,7 +277,7 @@ def _start_tensorboard(own: Configuration, folder: Path) -> subprocess.Popen | N
     except importlib.metadata.PackageNotFoundError:
         return None  # the curves say so
     command = [
-        *STOP_WITH_STARTER, sys.executable, "-m", "tensorboard.main", "--logdir",
+        *stops_with_starter("TERM"), sys.executable, "-m", "tensorboard.main", "--logdir",
         str(config.curves_folder(own, folder)), "--host", LOOPBACK, "--port", str(port),
     ]  # fmt: skip
     with (folder / "tensorboard.log").open("w") as said:

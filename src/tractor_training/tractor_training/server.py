@@ -99,7 +99,7 @@ class Server:
                 self._judging.cancel()
                 await asyncio.gather(self._judging, return_exceptions=True)
             # What broke off in the middle of something is not saved over what was whole.
-            if learn.done() and not learn.cancelled() and learn.exception() is None:
+            if not learn.cancelled() and learn.exception() is None:
                 await asyncio.to_thread(self._save)
             self._curves.close()
             if self._broker is not None:

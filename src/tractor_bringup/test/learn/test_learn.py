@@ -73,7 +73,7 @@ def test_what_is_lost_is_counted_by_the_chunks(tmp_path):
     run = tmp_path / "server_data" / "run"
     log = ChunkLog(run / "chunks", 10**9)
     log.append([encode(chunk) for chunk in chunks[:3]])
-    tally = Tally.of(tmp_path, run, CONTRACT)
+    tally = Tally.of(tmp_path, run)
     assert (tally.steps, tally.lost, tally.rover_steps) == (30, 10, 40)
     assert tally.bytes_per_step == pytest.approx(sum(len(encode(c)) for c in chunks) / 40)
     assert not tally.drives_last

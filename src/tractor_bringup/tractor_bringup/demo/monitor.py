@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import Any
 
+from ..listener import Listener
 
-class Monitor:
+
+class Monitor(Listener):
     """Listens to commands and diagnostics in a thread, as a base and an operator would."""
 
     def __init__(self) -> None:
-        import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import TwistStamped
         from lifecycle_msgs.srv import GetState
-        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-        from rclpy.signals import SignalHandlerOptions
 
-        self._rclpy, self._get_state = rclpy, GetState
-        # Signals are the demo's: rclpy's own handlers would only end the monitor.
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node("demo_monitor")
-        self._node.create_subscription(TwistStamped, "cmd_vel", self._on_command, 10)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._get_state = GetState
         self.latencies_ms: list[float] = []
         self.states: dict[str, str] = {}
         self.drift = ""
         self._clients: dict[str, Any] = {}
-        executor = SingleThreadedExecutor()
-        executor.add_node(self._node)
-
-        def spin() -> None:
-            with contextlib.suppress(ExternalShutdownException):
-                executor.spin()
-
-        self._thread = threading.Thread(target=spin, daemon=True)
-        self._thread.start()
+        super().__init__("demo_monitor")
+        self.node.create_subscription(TwistStamped, "cmd_vel", self._on_command, 10)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def _on_command(self, message: Any) -> None:
         now_ns = time.time_ns()
@@ -58,15 +45,10 @@ class Monitor:
     def life_cycle_state(self, node: str) -> str:
         """Ask a managed node for its state, such as `active`; empty when none comes within 1 s."""
         if node not in self._clients:
-            self._clients[node] = self._node.create_client(self._get_state, f"{node}/get_state")
+            self._clients[node] = self.node.create_client(self._get_state, f"{node}/get_state")
         if not self._clients[node].wait_for_service(1.0):
             return ""
         answered = threading.Event()
         future = self._clients[node].call_async(self._get_state.Request())
         future.add_done_callback(lambda _: answered.set())
         return future.result().current_state.label if answered.wait(1.0) else ""
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._rclpy.try_shutdown()
-        self._thread.join()

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import functools
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +32,6 @@ from ..processes import Processes, StepError
 from . import report as demo_report
 from .drive import WORLDS, Options, drive, ensure_alike, result_of
 
-REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
 MARKER, SETUP = ".made_by_demo", "make setup"
 PARTS = (
     "calibration_data", "experience", "models", "runs", "logs", "summary.json", "report.html",
@@ -47,10 +45,7 @@ def convert(options: Options, actor: Path) -> dict[str, Any]:
     # A minute of driving holds out few frames; what they leave to warn of is shown in the report.
     command += ["--params", str(options.params), "--json", "--accept-warnings"]
     with contextlib.closing(Processes(options.params, options.logs)) as processes:
-        process = processes.start("convert", *command, stdout=subprocess.PIPE).process
-        printed, _ = process.communicate()
-        processes.check(may_end="convert")
-    return result_of(printed, "convert")
+        return result_of(processes.answer("convert", *command), "convert")
 
 
 def prepare(options: Options) -> Path:
@@ -119,10 +114,9 @@ def _options(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--seconds", type=float, default=15.0, help="length of each world, s")
     parser.add_argument("--samples", type=int, default=100, help="samples to keep")
     args = parser.parse_args(argv)
-    checkout = Path(__file__).resolve().parents[4]
     recordings = None
     if args.source == "recordings":
-        recordings = args.recordings or checkout / "src/tractor_sim/test/recordings"
+        recordings = args.recordings or stages.CHECKOUT / "src/tractor_sim/test/recordings"
     elif args.recordings:
         parser.error("--recordings goes with --source recordings")
     if args.seconds <= 0 or args.samples <= 0:
@@ -131,7 +125,7 @@ def _options(argv: Sequence[str] | None) -> Options:
     print(f"parameters: {params}", file=sys.stderr)
     return Options(
         args.output, params,
-        args.model or checkout / REFERENCE_ACTOR, recordings, args.seconds, args.samples,
+        args.model or stages.REFERENCE_ACTOR, recordings, args.seconds, args.samples,
     )  # fmt: skip
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from typing import Any
+
+from ..listener import Listener
 
 # A frame is missed when none of so many later ones found it answered.
 LATER = 30
 
 
-class Monitor:
+class Monitor(Listener):
     """Listens to the camera and the actor in a thread; stamps say which command is of which frame.
 
     Attributes:
@@ -19,34 +19,19 @@ class Monitor:
     """
 
     def __init__(self) -> None:
-        import rclpy
         from geometry_msgs.msg import TwistStamped
-        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
         from rclpy.qos import qos_profile_sensor_data
-        from rclpy.signals import SignalHandlerOptions
         from sensor_msgs.msg import CameraInfo
 
-        self._rclpy = rclpy
-        # Signals are for who started it: rclpy's own handlers would only end the monitor.
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node("learn_monitor")
-        self._node.create_subscription(
-            CameraInfo, "camera_info", self._on_frame, qos_profile_sensor_data
-        )
-        self._node.create_subscription(TwistStamped, "cmd_vel_raw", self._on_command, 100)
         self.drove = False
         self.missed = 0
         self._frames: list[tuple[int, int]] = []
         self._answered: set[tuple[int, int]] = set()
-        executor = SingleThreadedExecutor()
-        executor.add_node(self._node)
-
-        def spin() -> None:
-            with contextlib.suppress(ExternalShutdownException):
-                executor.spin()
-
-        self._thread = threading.Thread(target=spin, daemon=True)
-        self._thread.start()
+        super().__init__("learn_monitor")
+        self.node.create_subscription(
+            CameraInfo, "camera_info", self._on_frame, qos_profile_sensor_data
+        )
+        self.node.create_subscription(TwistStamped, "cmd_vel_raw", self._on_command, 100)
 
     def _on_command(self, message: Any) -> None:
         self.drove = self.drove or bool(message.twist.linear.x or message.twist.angular.z)
@@ -60,8 +45,3 @@ class Monitor:
             frame = self._frames.pop(0)
             self.missed += frame not in self._answered
             self._answered.discard(frame)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._rclpy.try_shutdown()
-        self._thread.join()

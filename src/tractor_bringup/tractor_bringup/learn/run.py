@@ -19,7 +19,6 @@ import functools
 import hashlib
 import json
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -41,7 +40,6 @@ from . import report
 from .monitor import Monitor
 from .tally import Tally
 
-REFERENCE_ACTOR = Path("models") / "sac_actor_reference.onnx"
 MARKER, SETUP = ".made_by_learn", "make training"
 PARTS = (
     "server_data", "rovers", "experience", "calibration_data", "models", "logs", "training.yaml",
@@ -50,6 +48,8 @@ PARTS = (
 # Of evaluation: neither training, nor the gate, nor the demo draw them.
 JUDGED_FROM = 1_000_000
 WORLD = 2_000_107
+# Of a judgement.
+FIGURES = ("mean_m", "free_runs", "runs", "collisions")
 # The rover's nodes come before all else.
 BACKGROUND = 19
 START_LIMIT_S, END_LIMIT_S, SWAP_LIMIT_S, LOOK_S = 120.0, 180.0, 300.0, 2.0
@@ -114,11 +114,7 @@ def run(options: Options) -> None:
     for part in ("models", "logs"):
         (options.output / part).mkdir()
     with contextlib.ExitStack() as stack:
-        with stages.step(
-            "1/5 starting the training server, and a rover with a random actor",
-            options.output,
-            SETUP,
-        ):
+        with step("1/5 starting the training server, and a rover with a random actor"):
             set_ros_environment()
             monitor = stack.enter_context(contextlib.closing(Monitor()))
             processes = stack.enter_context(
@@ -137,20 +133,14 @@ def run(options: Options) -> None:
             )  # fmt: skip
             learning_s = _learn(options, processes, monitor)
             processes.stop("rovers")
-        with stages.step(
-            "3/5 waiting until the rover drives with the last model that passed",
-            options.output,
-            SETUP,
-        ):
+        with step("3/5 waiting until the rover drives with the last model that passed"):
             _settle(options, processes)
             missed = monitor.missed
             # It stands from here on; what it experienced still goes to the learner.
             processes.stop("sim")
             tally = _deliver(options, processes)
         processes.stop()
-    with stages.step(
-        f"4/5 judging in {options.worlds} worlds that nothing else used", options.output, SETUP
-    ):
+    with step(f"4/5 judging in {options.worlds} worlds that nothing else used"):
         best = options.run / MODELS / f"{tally.names[-1]}.onnx"
         last = judge(options, best, options.worlds)
         begin = judge(options, first, options.first_worlds)
@@ -189,9 +179,7 @@ def _convert_first(options: Options, actor: Path) -> None:
     """Give the rover something to begin with: there are no samples yet, so it is FP16."""
     command = ["-m", "tractor_calibration", "convert", str(actor), "--params", str(options.params)]
     with contextlib.closing(Processes(options.params, options.logs)) as processes:
-        process = processes.start("convert", *command, "--json", stdout=subprocess.PIPE).process
-        process.communicate()
-        processes.check(may_end="convert")
+        processes.answer("convert", *command, "--json")
 
 
 def _start_rover(options: Options, processes: Processes, monitor: Monitor, address: str) -> None:
@@ -253,8 +241,7 @@ def _settle(options: Options, processes: Processes) -> None:
         StepError: none passed, or it does not drive with it in time.
     """
     end_s = time.monotonic() + SWAP_LIMIT_S
-    contract = contract_module.load(options.params)
-    while not (tally := Tally.of(options.output, options.run, contract)).drives_last:
+    while not (tally := Tally.of(options.output, options.run)).drives_last:
         processes.check()
         if time.monotonic() > end_s:
             if not tally.names:
@@ -271,10 +258,7 @@ def _settle(options: Options, processes: Processes) -> None:
 def _deliver(options: Options, processes: Processes) -> Tally:
     """Wait until the learner has all that was experienced; return what it came to."""
     end_s = time.monotonic() + END_LIMIT_S
-    contract = contract_module.load(options.params)
-    while (
-        tally := Tally.of(options.output, options.run, contract)
-    ).lost and time.monotonic() < end_s:
+    while (tally := Tally.of(options.output, options.run)).lost and time.monotonic() < end_s:
         processes.check()
         time.sleep(LOOK_S)
     return tally
@@ -287,29 +271,22 @@ def judge(options: Options, model: Path, worlds: int) -> dict[str, Any]:
         "--first-seed", str(JUDGED_FROM), "--params", str(options.params), "--json",
     ]  # fmt: skip
     with contextlib.closing(Processes(options.params, options.logs)) as processes:
-        process = processes.start("rollout", *command, stdout=subprocess.PIPE).process
-        printed, _ = process.communicate()
-        processes.check(may_end="rollout")
-    found = outside.json_value(printed)
-    return {name: found[name] for name in ("mean_m", "free_runs", "runs", "collisions")}
+        found = outside.json_value(processes.answer("rollout", *command))
+    return {name: found[name] for name in FIGURES}
 
 
 def imitation(options: Options) -> dict[str, Any]:
     """Return what the reference actor reaches there: kept, or measured where it is another."""
-    actor = _checkout() / REFERENCE_ACTOR
+    actor = stages.REFERENCE_ACTOR
     kept = json.loads(Path(__file__).with_name("imitation.json").read_text())
     if (
         kept["sha256"] == hashlib.sha256(actor.read_bytes()).hexdigest()
         and kept["runs"] == options.worlds
         and kept["contract"] == contract_module.load(options.params).digest
     ):
-        return {name: kept[name] for name in ("mean_m", "free_runs", "runs", "collisions")}
+        return {name: kept[name] for name in FIGURES}
     print("  the reference actor is another: it is measured anew")
     return judge(options, actor, options.worlds)
-
-
-def _checkout() -> Path:
-    return Path(__file__).resolve().parents[4]
 
 
 def _options(argv: Sequence[str] | None) -> Options:

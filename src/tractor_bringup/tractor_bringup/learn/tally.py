@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 
 from tractor_core import experience
-from tractor_core.contract import Contract
-from tractor_core.experience import Chunk
+from tractor_core.experience import Description
 from tractor_core.spool import SENT
 from tractor_training.chunk_log import read
 from tractor_training.learning import CHUNKS, MODELS, files_of
@@ -44,33 +43,31 @@ class Tally:
         return self.rover_bytes / max(1, self.rover_steps)
 
     @classmethod
-    def of(cls, output: Path, run: Path, contract: Contract) -> Tally:
+    def of(cls, output: Path, run: Path) -> Tally:
         """Count what is there now; rovers and learner may go on."""
-        ros, rovers = (_chunks(output / name, contract) for name in ("experience", "rovers"))
-        learnt = {
-            chunk.id: len(chunk)
-            for chunk in (experience.parse(data, contract) for data in read(run / CHUNKS))
-        }
+        ros, rovers = (_chunks(output / name) for name in ("experience", "rovers"))
+        described = map(experience.describe, read(run / CHUNKS))
+        learnt = {chunk.id: chunk.steps for chunk in described}
         sent = [chunk for _, chunk in ros + rovers]
         by_digest = _converted(output / "models")
         drove = dict.fromkeys(by_digest.get(chunk.model, "") for _, chunk in ros)
         names = tuple(sorted(path.stem for path in (run / MODELS).glob("*.onnx")))
         return cls(
-            sum(learnt.values()), sum(len(chunk) for chunk in sent if chunk.id not in learnt),
-            sum(len(chunk) for _, chunk in ros), sum(size for size, _ in ros),
+            sum(learnt.values()), sum(chunk.steps for chunk in sent if chunk.id not in learnt),
+            sum(chunk.steps for _, chunk in ros), sum(size for size, _ in ros),
             names, tuple(name for name in drove if name in names),
         )  # fmt: skip
 
 
-def _chunks(folder: Path, contract: Contract) -> list[tuple[int, Chunk]]:
+def _chunks(folder: Path) -> list[tuple[int, Description]]:
     """Return the chunks of a spool and their sizes; the link may move them meanwhile."""
-    found: dict[str, tuple[int, Chunk]] = {}
+    found: dict[str, tuple[int, Description]] = {}
     for path in files_of(folder):
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             data = (folder / SENT / path.name).read_bytes()
-        found[path.name] = len(data), experience.parse(data, contract)
+        found[path.name] = len(data), experience.describe(data)
     return [*found.values()]
 
 
