@@ -128,7 +128,7 @@ bench: $(training) ## Measure grid, path through ROS, sampling, conversion, lear
 verdicts: $(ready) ## Convert eighteen sample sets and measure each model beyond them; half an hour
 	@$(run)python bench/verdicts.py
 
-collisions: $(ready) ## Drive 100 worlds under each fault of the sensors, guarded and not; an hour
+collisions: $(ready) ## Drive 100 worlds under each fault of the sensors, guarded and not; twenty minutes
 	@$(run)python -m tractor_sim collisions --model models/sac_actor_reference.onnx --out docs/collisions.md
 
 lint: $(ready) ## Check style, format, types and what may import what
