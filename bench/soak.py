@@ -2,7 +2,7 @@
 
 Depth at 100 Hz, scans at 40 Hz, odometry at 50 Hz, sampling on, and every 10 s another model takes
 over. This process receives the actor's commands, which carry the stamp of the depth frame that they
-answer. What must hold, after a minute (a fifth of a shorter run) to warm up: every frame has its
+answer. What must hold, after two minutes (a fifth of a shorter run) to warm up: every frame has its
 command, every swap succeeds, no process grows by 1 % or more until the end, by the median slope of
 its memory, and the p99 of the latency in the last tenth is that of the first. Then the same nodes
 at 30 Hz, with scans at 10 Hz, for what a drive takes. Writes bench_output/soak.json.
@@ -42,7 +42,7 @@ SIZES = {
 LOAD_HZ, DRIVE_HZ = (100.0, 40.0), (30.0, 10.0)
 CONTROL_S = 1 / 30
 SWAP_S = 10.0
-WARM_UP_S, WARM_UP_SHARE = 60.0, 0.2
+WARM_UP_S, WARM_UP_SHARE = 120.0, 0.2
 # Memory is looked at so often, but at least thirty times.
 MEMORY_S, LOOKS = 10.0, 30
 STATES = (

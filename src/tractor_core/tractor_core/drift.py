@@ -30,7 +30,9 @@ def feature_names(contract: Contract) -> tuple[str, ...]:
 
 def features(bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the watched values of one frame, (8,): raw proprioception, occupied share 0..1."""
-    occupied = bev.reshape(len(bev), -1).mean(axis=1, dtype=np.float64)
+    # Ten times faster than over the channels of a message, which lie between each other.
+    cells = np.ascontiguousarray(bev).reshape(len(bev), -1)
+    occupied = cells.mean(axis=1, dtype=np.float64)
     return np.concatenate([proprio.astype(np.float64), occupied])
 
 

@@ -80,7 +80,6 @@ def test_one_that_is_stuck_for_long_is_stopped_until_it_is_released(limit_s):
         for now_s in np.arange(start_s, start_s + seconds, 0.05):
             guard.take_actor(AHEAD, now_s)
             guard.following.moved(STOP, now_s)
-            guard.look_at_base(now_s)
             passed = guard.decide(now_s)
         return passed
 

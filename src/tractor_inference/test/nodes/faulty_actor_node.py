@@ -1,4 +1,4 @@
-"""The actor node with the shipped fake backend, which is made to fail from its frame 40 on."""
+"""The actor node with the shipped fake backend, which is made to fail once all have met."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from tractor_inference.model import opener
 from tractor_inference.model.backends.fake import FakeBackend
 from tractor_inference.nodes import sac_actor_node
 
-FIRST = 40
+FIRST = 100
 opened = 0
 
 

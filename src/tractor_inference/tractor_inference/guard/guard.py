@@ -95,7 +95,7 @@ class Guard:
         scan_problem: returns why the scan cannot be used at a time of the steady clock, or None.
 
     Attributes:
-        following: whether the base does what it is told; `fault` is what `look_at_base` found.
+        following: whether the base does what it is told; `fault` is what `decide` found.
         reason: why the last decision was zero, None when it was not.
         source: who has the rover, ACTOR or OPERATOR.
         rejected: commands that could not be used.
@@ -181,7 +181,7 @@ class Guard:
         held, self._operated = self.held, False
         return held or "nothing"
 
-    def look_at_base(self, now_s: float) -> None:
+    def _look_at_base(self, now_s: float) -> None:
         """Note in `fault` how the base does not follow; one that is stuck for long is stopped."""
         self.fault = self.following.fault(now_s)
         if 0.0 < self._stuck_stop_s <= self.following.stuck_s(now_s) and self._stopped is None:
@@ -190,6 +190,7 @@ class Guard:
 
     def decide(self, now_s: float) -> Velocity:
         """Return what the base is told now, and say in `reason` why that is zero."""
+        self._look_at_base(now_s)
         velocity, self.reason = self._decided(now_s)
         self.following.told(velocity)
         return velocity

@@ -67,10 +67,10 @@ class BevBuilderNode(ManagedNode):
         ]
         self._footprint = footprint_message(self.robot)
         self._footprint_view = self.advertise(PolygonStamped, "footprint", VIEW_QOS)
-        self.subscribe(LaserScan, "scan", self._on_scan)
-        self.subscribe(CameraInfo, "camera_info", self._on_camera_info)
+        self.others.subscribe(LaserScan, "scan", self._on_scan)
+        self.others.subscribe(CameraInfo, "camera_info", self._on_camera_info)
         self.subscribe(Image, "depth", self._on_depth)
-        self.subscribe(Odometry, "odom", self._on_odom)
+        self.others.subscribe(Odometry, "odom", self._on_odom)
 
     def on_extrinsics(self) -> None:
         """Rasterize with the new extrinsics from the next frame on."""
@@ -102,6 +102,7 @@ class BevBuilderNode(ManagedNode):
         if not self.active:
             return
         started_s = time.perf_counter()
+        self.take_others()
         depth = self.inputs.receive(
             "depth", self._fusion.depth_image, message, extrinsics="camera_pose"
         )

@@ -7,7 +7,6 @@ back to the actor after an operator had it.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -29,6 +28,7 @@ from ..guard.senders import UNKNOWN, Listed, Senders
 from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, DRIVER_QOS, command_message, command_type
 from .base.lifecycle import STEADY
 from .base.node import SERVICE_QOS, SuiteNode
+from .base.polled import Polled
 from .base.run import interrupted, run
 from .base.sensor_inputs import SENSOR_QOS, SensorInputs
 from .base.supervisor import Supervisor
@@ -64,16 +64,17 @@ class CmdGuardNode(SuiteNode, Node):
         if before := self._note.read():
             self.get_logger().warning("held as it was before this guard was started anew:")
             self._guard.hold(before)
+        # What is looked at when a command is decided upon, or when none has come.
+        self._others = Polled(self)
         # Unknown, so that the first look is said, whichever it is.
         self._stopped: bool | None = None
-        self._passed, self._sent_s = STOP, -math.inf
+        self._passed = STOP
         kind = command_type(self._stamped)
         self._publisher = self.create_publisher(kind, "cmd_vel", COMMAND_QOS)
         self._driver, self._said = self.create_publisher(String, "~/driver", DRIVER_QOS), ""
         # With two parameters they are given the message's number too; rclpy's types know only one.
         on_actor: Any = self._on_actor
         on_operator: Any = self._on_operator
-        on_passed: Any = self._on_passed
         # A plain request: a publisher that offers no deadline must still be heard.
         newest = QoSProfile(depth=1)
         self.create_subscription(kind, "cmd_vel_raw", on_actor, newest)
@@ -82,15 +83,15 @@ class CmdGuardNode(SuiteNode, Node):
         for name, answer in (("stop", self._on_stop_call), ("release", self._on_release_call)):
             self.create_service(Trigger, f"~/{name}", answer, qos_profile=SERVICE_QOS)
         if own.obstacle_stop or own.teleop_obstacle_stop:
-            self.create_subscription(LaserScan, "scan", self._on_scan, SENSOR_QOS)
-            self.create_subscription(Image, "bev", self._on_bev, SENSOR_QOS)
-        self.create_subscription(Odometry, "odom", self._on_odom, SENSOR_QOS)
+            self._others.subscribe(LaserScan, "scan", self._on_scan)
+            self._others.subscribe(Image, "bev", self._on_bev)
+        self._others.subscribe(Odometry, "odom", self._on_odom)
         # What reaches the base, our own commands included: who else sends is seen by the numbers.
         self._at_the_base = Senders()
-        self.create_subscription(kind, "cmd_vel", on_passed, SENSOR_QOS)
+        self._others.subscribe(kind, "cmd_vel", self._on_passed, with_info=True)
         self._listed = {topic: Listed() for topic in ("cmd_vel_raw", "cmd_vel")}
         self._listed_guards = Listed()
-        self.create_timer(1.0 / own.rate_hz, self._on_timer, clock=STEADY)
+        self._idle = self.create_timer(1.0 / own.rate_hz, self._on_timer, clock=STEADY)
 
     # What surrounds the rover
 
@@ -127,6 +128,7 @@ class CmdGuardNode(SuiteNode, Node):
         self._pass(message)
 
     def _received(self, message: Any, info: Any) -> tuple[Velocity, float, int | None]:
+        self._others.take()
         velocity = messages.velocity_from_command(message)
         return velocity, time.monotonic(), info["publication_sequence_number"]
 
@@ -145,12 +147,9 @@ class CmdGuardNode(SuiteNode, Node):
         return response
 
     def _on_timer(self) -> None:
-        """Repeat a zero, and take back what may no longer be driven."""
-        now_s = time.monotonic()
-        self._guard.look_at_base(now_s)
-        if now_s - self._sent_s < 0.5 / self.parameters.rate_hz:
-            return
-        velocity = self._guard.decide(now_s)
+        """Repeat a zero, and take back what may no longer be driven; nothing was decided lately."""
+        self._others.take()
+        velocity = self._guard.decide(time.monotonic())
         if velocity == STOP or velocity != self._passed:
             self._send(velocity, self.get_clock().now().to_msg())
 
@@ -159,11 +158,12 @@ class CmdGuardNode(SuiteNode, Node):
         self._send(self._guard.decide(time.monotonic()), self.get_clock().now().to_msg())
 
     def _pass(self, message: Any) -> None:
+        self._idle.reset()
         velocity = self._guard.decide(time.monotonic())
         self._send(velocity, message.header.stamp if self._stamped else None)
 
     def _send(self, velocity: Velocity, stamp: Any) -> None:
-        self._passed, self._sent_s = velocity, time.monotonic()
+        self._passed = velocity
         self._note.keep(self._guard.held)
         if self._guard.driver != self._said:
             self._said = self._guard.driver

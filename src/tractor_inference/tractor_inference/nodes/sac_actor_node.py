@@ -93,11 +93,11 @@ class SacActorNode(ManagedNode):
         self._recorder.open(own, self.get_namespace())
         kind = command_type(own.enable_stamped_cmd_vel)
         self._publisher = self.advertise(kind, "cmd_vel_raw", COMMAND_QOS)
-        self.subscribe(Odometry, "odom", self._on_odom)
-        self.subscribe(LaserScan, "scan", self._on_scan)
+        self.others.subscribe(Odometry, "odom", self._on_odom)
+        self.others.subscribe(LaserScan, "scan", self._on_scan)
         self._executed_s = -math.inf
         self._pose, self._driver = (0.0, 0.0, 0.0), "policy"
-        self.subscribe(kind, "cmd_vel", self._on_executed)
+        self.others.subscribe(kind, "cmd_vel", self._on_executed)
         self.subscribe(String, "cmd_guard/driver", self._on_driver, DRIVER_QOS)
         if not self._direct:
             self.subscribe(Image, "bev", self._on_bev)
@@ -183,6 +183,7 @@ class SacActorNode(ManagedNode):
     def _act(self, bev: np.ndarray, stamp: Any) -> None:
         """Infer and drive, then let the frame be recorded."""
         started_s = time.monotonic()
+        self.take_others()
         if self._watchdog.problem(started_s) is not None:
             return
         driver = self._driver

@@ -22,6 +22,7 @@ from tractor_core.text import printable, printable_message
 from . import parameters, python_log
 from .lifecycle import BEING_CONFIGURED, STEADY, AnsweringLifecycle
 from .log import PrintableLogger
+from .polled import Polled
 from .repeated import Repeated
 from .sensor_inputs import SENSOR_QOS, SensorInputs
 from .supervisor import Supervisor
@@ -29,6 +30,8 @@ from .supervisor import Supervisor
 # Deep enough that a flood of calls is answered "busy" rather than lost.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_PERIOD_S = 1.0
+# A node that acts on nothing, for want of it, looks at its other inputs so often.
+IDLE_S = 0.05
 
 
 class SuiteNode:
@@ -133,14 +136,15 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
     """A life-cycle node that configures and activates itself when `autostart` is set.
 
     Subclasses open what they need in `prepare`, create what uses it in `set_up`, and release both
-    in `release`. Interfaces made with `subscribe` and `advertise` are destroyed when it is cleaned
-    up; services are there from the constructor on, in every state.
+    in `release`. Interfaces of `subscribe`, `others` and `advertise` are destroyed when it is
+    cleaned up; services are there from the constructor on, in every state.
 
     Args:
         required, optional: the names of its sensor inputs, see SensorInputs.
 
     Attributes:
         inputs: its sensor inputs, opened when it is configured.
+        others: the topics that it looks at when it acts, by `take_others`.
     """
 
     def __init__(
@@ -150,15 +154,22 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
         self.declare(own)
         self.inputs = SensorInputs(self, self.robot, required, optional, self.on_extrinsics)
         self._interfaces: list[Callable[[], Any]] = []
+        self.others = Polled(self)
+        self._idle = self.create_timer(IDLE_S, self.others.take, clock=STEADY)
 
     # What subclasses use
 
     def subscribe(
         self, kind: type, topic: str, callback: Callable, qos: QoSProfile = SENSOR_QOS
     ) -> None:
-        """Subscribe; of a sensor, only the newest message counts."""
+        """Subscribe to what it acts on, of which the newest message counts."""
         subscription = self.create_subscription(kind, topic, callback, qos)
         self._interfaces.append(partial(self.destroy_subscription, subscription))
+
+    def take_others(self) -> None:
+        """Receive what has come on the other topics; done for a node that does not act, too."""
+        self._idle.reset()
+        self.others.take()
 
     def advertise(self, kind: type, topic: str, qos: QoSProfile) -> Any:
         """Return a publisher that is silent while the node is not active."""
@@ -201,6 +212,7 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
         for destroy in self._interfaces:
             destroy()
         self._interfaces = []
+        self.others.unsubscribe()
         self.inputs.close()
         super().tear_down()
 
