@@ -197,30 +197,59 @@ def digest_of(models, number):
     return manifest.sha256_file(models / f"versions/actor.{number}/actor.onnx")
 
 
-@pytest.mark.slow
-def test_swaps_miss_no_grid(rover, models):
-    """The figures of docs/operations.md: SWAPS=100 pytest -s -k swaps_miss_no_grid."""
-    rover.start(backend="onnx", model=str(models / "drives.onnx"))
-    rover.reload()
+@pytest.fixture
+def converted(ros_graph, int8_model):
+    """A folder of models with two converted actors, alike but for their digests."""
+    folder = ros_graph.folder / "models"
+    for number in (1, 2):
+        model = folder / f"versions/actor.{number}" / int8_model.name
+        shutil.copytree(int8_model.parent, model.parent)
+        model.write_bytes(int8_model.read_bytes() + bytes(number))
+        path = manifest.path_of(model)
+        value = json.loads(path.read_text())
+        value["model"] |= {"sha256": manifest.sha256_file(model), "bytes": model.stat().st_size}
+        path.write_text(json.dumps(value))
+    lead(folder / "drives.rknn", f"versions/actor.1/{int8_model.name}")
+    return folder
+
+
+def swap(rover, link, file, count, drive):
+    """Swap so often between two versions of a model, and assert that no grid was missed."""
     # A busy machine misses a grid now and then, also without swaps; a fault misses in each round.
     for _ in range(3):
         rover.begin()
-        for swap in range(SWAPS):
-            number = 2 - swap % 2
-            lead(models / "drives.onnx", f"versions/actor.{number}/actor.onnx")
+        for number in (2 - index % 2 for index in range(count)):
+            lead(link, f"versions/actor.{number}/{file}")
             answer = rover.reload()
-            assert answer.success and digest_of(models, number) in answer.message
-            rover.drive(5)
+            assert answer.success, answer.message
+            digest = manifest.sha256_file(link.parent / f"versions/actor.{number}/{file}")
+            assert digest in answer.message
+            rover.drive(drive)
         missed = rover.missed()
         gaps_ms = rover.gaps_ms()
         p50, p99 = np.percentile(gaps_ms, [50, 99])
         print(
-            f"\n{SWAPS} swaps, {len(gaps_ms) + 1} commands, {missed[0]} grids missed, "
+            f"\n{count} swaps, {len(gaps_ms) + 1} commands, {missed[0]} grids missed, "
             f"{missed[1]} stops, gaps p50 {p50:.1f} p99 {p99:.1f} max {gaps_ms.max():.1f} ms"
         )
         if missed == (0, 0):
             return
     rover.assert_none_missed()
+
+
+@pytest.mark.slow
+def test_swaps_miss_no_grid(rover, models):
+    """The figures of docs/operations.md: SWAPS=100 pytest -s -k miss_no_grid."""
+    rover.start(backend="onnx", model=str(models / "drives.onnx"))
+    rover.reload()
+    swap(rover, models / "drives.onnx", "actor.onnx", SWAPS, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.toolkit
+def test_swaps_of_converted_models_miss_no_grid(rover, converted, int8_model):
+    rover.start(backend="rknn_sim", model=str(converted / "drives.rknn"))
+    swap(rover, converted / "drives.rknn", int8_model.name, max(2, SWAPS // 10), 30)
 
 
 @pytest.mark.parametrize("word", ["nan", "inf", "range", "none", "raise", "late", "constant"])

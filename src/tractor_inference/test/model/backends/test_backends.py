@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import actor_factory
 import numpy as np
 import onnx
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tractor_core import reference_observations
 from tractor_core.contract import normalize
 from tractor_core.errors import ContractError, ModelError, ParameterError
+from tractor_core.packed import PackedSamples
 from tractor_core.paths import config_file
 from tractor_inference.model import backends, manifest, rknn_toolkit, vendor
 from tractor_inference.model.backends import open_backend, rknn
@@ -28,6 +31,7 @@ from tractor_inference.model.backends.fake import FakeBackend
 from tractor_inference.model.onnx import inspection
 from tractor_inference.model.onnx import model as onnx_model
 from tractor_inference.model.onnx import session as onnx_session
+from tractor_inference.model.simulator import Simulator
 
 KINDS = ["onnx", "rknn", "fake", pytest.param("rknn_sim", marks=pytest.mark.toolkit)]
 # Mean difference from onnxruntime: INT8 rounds, the others differ by summation order at most.
@@ -652,17 +656,53 @@ def test_opening_the_simulator_keeps_stdout_clean_and_the_log_short(
 
 
 @pytest.mark.toolkit
-def test_what_the_toolkit_said_is_logged_when_it_fails(
-    copied_model, contract, monkeypatch, caplog, capfd
-):
-    def fail(rknn):
-        raise ModelError("the simulator did not start")
+def test_what_the_toolkit_said_is_shown_when_it_fails(actor_onnx, contract, capfd):
+    onnx_bytes = onnx_model.inspect(actor_onnx, contract).data
+    with pytest.raises(ModelError, match="rknn-toolkit2 config"):
+        Simulator(onnx_bytes, PackedSamples(), contract, "no such chip", manifest.BuildRecord())
+    said = capfd.readouterr()
+    assert "rknn-toolkit2 said:" in said.err and "no such chip" in said.err
+    assert said.out == ""
 
-    monkeypatch.setattr(rknn_toolkit, "start_simulator", fail)
-    with pytest.raises(ModelError, match="did not start"):
-        open_backend("rknn_sim", copied_model, contract)
-    assert "rknn-toolkit2 said:" in caplog.text and "rknn building done" in caplog.text
-    assert capfd.readouterr().out == ""
+
+@pytest.mark.toolkit
+def test_a_simulator_that_was_killed_is_named_and_another_one_opens(
+    copied_model, contract, observations
+):
+    before = psutil.Process().children()
+    backend = open_backend("rknn_sim", copied_model, contract)
+    [process] = set(psutil.Process().children()) - set(before)
+    process.kill()
+    with pytest.raises(ModelError, match="the process of the simulator has ended"):
+        backend.infer(*observations[0])
+    backend.close()
+    again = open_backend("rknn_sim", copied_model, contract)
+    assert np.isfinite(again.infer(*observations[0])).all()
+    again.close()
+    assert psutil.Process().children() == before
+
+
+@pytest.mark.toolkit
+def test_the_simulator_does_not_outlive_who_opened_it(copied_model, tmp_path):
+    script = tmp_path / "opens.py"
+    script.write_text(
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from tractor_core.contract import load\n"
+        "from tractor_core.paths import default_params_file\n"
+        "from tractor_inference.model.backends import open_backend\n"
+        "opened = open_backend('rknn_sim', Path(sys.argv[1]), load(default_params_file()))\n"
+        "print('open', flush=True)\n"
+        "time.sleep(3600)\n"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, str(script), str(copied_model)], stdout=subprocess.PIPE, text=True
+    )
+    assert starter.stdout.readline() == "open\n"
+    [process] = psutil.Process(starter.pid).children()
+    starter.kill()
+    starter.communicate()
+    process.wait(10.0)
 
 
 @pytest.mark.toolkit

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +12,9 @@ from tractor_core.contract import Contract
 from tractor_core.errors import ModelError, TractorError, raise_all
 from tractor_core.packed import PackedSamples
 
-from .. import manifest, rknn_toolkit, vendor
-from ..manifest import Manifest
+from .. import manifest, rknn_toolkit
 from ..onnx import model as onnx_model
+from ..simulator import Simulator
 from .base import Backend
 
 # What `calibration_frames` may be at most.
@@ -28,7 +26,7 @@ class RknnSimBackend(Backend):
 
     A loaded .rknn cannot run in the simulator, so the model is built again from the same ONNX, the
     same samples and the same toolkit, all checked; simulated outputs of such builds are identical.
-    Opening takes seconds. What the toolkit says meanwhile is logged only when it fails.
+    Opening takes seconds, in a process of its own, which ends when the model is closed.
     """
 
     name = "rknn_sim"
@@ -56,34 +54,14 @@ class RknnSimBackend(Backend):
         actor = model.parent / record.onnx.file
         facts = onnx_model.inspect(actor, contract, sha256=record.onnx.sha256)
         frames = _read_samples(model, record.calibration, contract)
-        with vendor.silent_unless_it_fails():
-            self._rknn = _start(facts.data, frames, contract, record)
+        target, options = record.model.target, record.build
+        self._simulator = Simulator(facts.data, frames, contract, target, options)
 
     def _run(self, bev: NDArray[np.float32], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        return rknn_toolkit.simulate(self._rknn, bev, proprio)
+        return self._simulator.answer(bev, proprio)
 
     def _release(self) -> None:
-        rknn_toolkit.release(self._rknn)
-
-
-def _start(onnx: bytes, frames: PackedSamples, contract: Contract, record: Manifest) -> Any:
-    """Build the model again and start the simulator in the session that built it."""
-    with tempfile.TemporaryDirectory(prefix="rknn_sim_") as name:
-        folder = Path(name)
-        file = folder / "actor.onnx"
-        file.write_bytes(onnx)
-        dataset = None
-        if frames:
-            dataset = rknn_toolkit.write_dataset(frames, contract, folder)
-        rknn = rknn_toolkit.build(
-            file, contract, target=record.model.target, dataset=dataset, options=record.build
-        )
-    try:
-        rknn_toolkit.start_simulator(rknn)
-    except ModelError:
-        rknn_toolkit.release(rknn)
-        raise
-    return rknn
+        self._simulator.close()
 
 
 def _read_samples(
