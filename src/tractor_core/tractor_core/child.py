@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 
@@ -14,6 +15,29 @@ def stops_with_starter(signal: str) -> tuple[str, ...]:
         signal: that ends it, such as TERM.
     """
     return "setpriv", "--pdeathsig", signal
+
+
+def same_modules() -> dict[str, str]:
+    """Return what a Python child's environment needs so that it imports what this process does."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that are there; none when it is gone."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process, 0 when it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def keep_niceness(pid: int) -> None:

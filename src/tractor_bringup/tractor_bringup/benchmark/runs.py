@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tractor_calibration.conversion import validation
 from tractor_calibration.parameters import ConvertParameters
 from tractor_calibration.samples.material import synthetic_frames
-from tractor_core import parameters, reference_observations
+from tractor_core import child, parameters, reference_observations
 from tractor_core.cli import uninterrupted
 from tractor_core.contract import ACTION_OUTPUT, BEV_INPUT, PROPRIO_INPUT, Contract, normalize
 from tractor_core.errors import ModelError, SampleError, TractorError
@@ -196,8 +196,9 @@ def _reference(
 
 
 def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / 1e6
+    """Return the memory of this process, and of the toolkit's simulator where that is a child."""
+    pid = os.getpid()
+    return sum(map(child.resident_bytes, (pid, *child.children(pid)))) / 1e6
 
 
 def npu_load() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tractor_core import outside
-from tractor_core.child import keep_niceness
+from tractor_core.child import keep_niceness, same_modules
 from tractor_core.errors import ModelError
 from tractor_inference.model import limited
 
@@ -79,7 +79,7 @@ def drive(onnx: Path, model: Path, params_file: Path, worlds: int) -> dict[str, 
     process = subprocess.Popen(
         [*map(str, command)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=os.environ | same_modules(),
         start_new_session=True,
     )  # fmt: skip
     keep_niceness(process.pid)

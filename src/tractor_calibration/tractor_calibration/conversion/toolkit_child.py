@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tractor_core import npz, outside
-from tractor_core.child import keep_niceness
+from tractor_core.child import keep_niceness, resident_bytes, same_modules
 from tractor_core.contract import ACTION_SIZE, Contract, normalize
 from tractor_core.errors import ModelError
 from tractor_core.samples import Sample
@@ -145,9 +145,7 @@ def run(
     _write_job(job, folder)
     printed, temporary = folder / "printed", folder / "temporary"
     temporary.mkdir()
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(temporary),
-    }  # fmt: skip
+    environment = os.environ | same_modules() | {"TMPDIR": str(temporary)}
     try:
         with printed.open("wb") as output:
             child = subprocess.Popen(
@@ -185,7 +183,7 @@ def _wait(child: subprocess.Popen[bytes], limits: Limits, log: Path) -> int:
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(_POLL_S)
-        megabytes = _resident_bytes(child.pid) / 1e6
+        megabytes = resident_bytes(child.pid) / 1e6
         if megabytes > limits.megabytes:
             raise ToolkitTooLarge(
                 f"rknn-toolkit2 took {megabytes:.0f} MB, more than the {limits.megabytes:g} MB of "
@@ -197,15 +195,6 @@ def _wait(child: subprocess.Popen[bytes], limits: Limits, log: Path) -> int:
                 f"rknn-toolkit2 did not finish within {limits.seconds:g} s: raise "
                 f"{limits.time_parameter} if the machine is slow, else look at {log}"
             )
-
-
-def _resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process, 0 when it has ended."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def _write_job(job: Job, folder: Path) -> None:

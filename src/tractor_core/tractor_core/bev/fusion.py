@@ -86,7 +86,7 @@ class Fusion:
         """Use this scan from now on.
 
         Args:
-            clock_ns: the ROS clock.
+            clock_ns: the ROS clock when it came.
         """
         self._scan, self._scan_ns = scan, stamp_ns
         # Some drivers stamp a scan when they publish it: then the last beam would lie in the

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tractor_core.child import keep_niceness
+from tractor_core.child import keep_niceness, same_modules
 from tractor_core.errors import TractorError
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def call(limits: Limits, function: Callable[..., T], *args: Any) -> T:
         child = subprocess.Popen(
             [sys.executable, "-c", _START, *map(str, numbers)],
             stdin=subprocess.DEVNULL, stdout=2, pass_fds=numbers[:2], start_new_session=True,
-            env=os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ | _ONE_THREAD | same_modules(),
         )  # fmt: skip
         keep_niceness(child.pid)
         try:

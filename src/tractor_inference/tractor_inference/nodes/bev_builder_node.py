@@ -21,12 +21,15 @@ from tractor_core.errors import SensorError
 from tractor_core.robot import Robot
 
 from .base.node import ManagedNode
+from .base.polled import Delivery
 from .base.run import run
 from .base.sensor_inputs import SENSOR_QOS
 from .base.timings import Timings
 from .base.usage import usage
 
 COSTS_KEPT = 1000
+# Where the rover was is found between two of them: all that come at 200 Hz between two frames.
+ODOMETRY_KEPT = 10
 # Reliable, because RViz asks for that; who asks for best effort is served as well.
 VIEW_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -70,7 +73,7 @@ class BevBuilderNode(ManagedNode):
         self.others.subscribe(LaserScan, "scan", self._on_scan)
         self.others.subscribe(CameraInfo, "camera_info", self._on_camera_info)
         self.subscribe(Image, "depth", self._on_depth)
-        self.others.subscribe(Odometry, "odom", self._on_odom)
+        self.others.subscribe(Odometry, "odom", self._on_odom, depth=ODOMETRY_KEPT)
 
     def on_extrinsics(self) -> None:
         """Rasterize with the new extrinsics from the next frame on."""
@@ -81,28 +84,32 @@ class BevBuilderNode(ManagedNode):
         if self.failure is None:
             self._fusion.parameters = updated
 
-    def _on_scan(self, message: LaserScan) -> None:
-        scan = self.inputs.receive("scan", self.inputs.to_scan, message, extrinsics="lidar_pose")
+    def _on_scan(self, message: LaserScan, delivery: Delivery) -> None:
+        scan = self.inputs.receive(
+            "scan", self.inputs.to_scan, message, "lidar_pose", delivery.waited_s
+        )
         if scan is not None:
             stamp_ns = messages.stamp_ns(message.header.stamp)
-            self._fusion.take_scan(scan, stamp_ns, self.get_clock().now().nanoseconds)
+            came_ns = self.get_clock().now().nanoseconds - round(delivery.waited_s * 1e9)
+            self._fusion.take_scan(scan, stamp_ns, came_ns)
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
+    def _on_camera_info(self, message: CameraInfo, delivery: Delivery) -> None:
         try:
             self._fusion.take_camera_info(message)
         except SensorError as error:
             self.warn("camera_info", str(error), error.expected)
 
-    def _on_odom(self, message: Odometry) -> None:
-        sample = self.inputs.receive("odom", self.inputs.to_odometry, message)
+    def _on_odom(self, message: Odometry, delivery: Delivery) -> None:
+        waited_s = delivery.waited_s
+        sample = self.inputs.receive("odom", self.inputs.to_odometry, message, waited_s=waited_s)
         if sample is not None:
             self._fusion.take_odometry(sample)
 
     def _on_depth(self, message: Image) -> None:
         if not self.active:
             return
-        started_s = time.perf_counter()
         self.take_others()
+        started_s = time.perf_counter()
         depth = self.inputs.receive(
             "depth", self._fusion.depth_image, message, extrinsics="camera_pose"
         )

@@ -28,7 +28,7 @@ from ..guard.senders import UNKNOWN, Listed, Senders
 from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, DRIVER_QOS, command_message, command_type
 from .base.lifecycle import STEADY
 from .base.node import SERVICE_QOS, SuiteNode
-from .base.polled import Polled
+from .base.polled import Delivery, Polled
 from .base.run import interrupted, run
 from .base.sensor_inputs import SENSOR_QOS, SensorInputs
 from .base.supervisor import Supervisor
@@ -42,6 +42,8 @@ RIVAL_HINT = "end all but one, or give each rover a namespace or a ROS_DOMAIN_ID
 
 
 UNGUARDED = "is false: this guard passes commands that lead into obstacles"
+# Two that send at once are told by the turns they take, between two decisions as well.
+PASSED_KEPT = 10
 # The same is said again at most so often.
 QUIET_S = 2.0
 
@@ -88,7 +90,7 @@ class CmdGuardNode(SuiteNode, Node):
         self._others.subscribe(Odometry, "odom", self._on_odom)
         # What reaches the base, our own commands included: who else sends is seen by the numbers.
         self._at_the_base = Senders()
-        self._others.subscribe(kind, "cmd_vel", self._on_passed, with_info=True)
+        self._others.subscribe(kind, "cmd_vel", self._on_passed, depth=PASSED_KEPT)
         self._listed = {topic: Listed() for topic in ("cmd_vel_raw", "cmd_vel")}
         self._listed_guards = Listed()
         self._idle = self.create_timer(1.0 / own.rate_hz, self._on_timer, clock=STEADY)
@@ -98,25 +100,28 @@ class CmdGuardNode(SuiteNode, Node):
     def _on_extrinsics(self) -> None:
         self._guard.surroundings.set_extrinsics(self._inputs.robot)
 
-    def _on_scan(self, message: LaserScan) -> None:
-        scan = self._inputs.receive("scan", self._inputs.to_scan, message, extrinsics="lidar_pose")
+    def _on_scan(self, message: LaserScan, delivery: Delivery) -> None:
+        scan = self._inputs.receive(
+            "scan", self._inputs.to_scan, message, "lidar_pose", delivery.waited_s
+        )
         if scan is not None:
             self._guard.surroundings.take_scan(scan, self._inputs.monitors["scan"].measured_s)
 
-    def _on_bev(self, message: Image) -> None:
-        bev = self._inputs.receive("bev", self._inputs.to_bev, message)
+    def _on_bev(self, message: Image, delivery: Delivery) -> None:
+        bev = self._inputs.receive("bev", self._inputs.to_bev, message, waited_s=delivery.waited_s)
         if bev is not None:
             self._guard.surroundings.take_grid(bev, self._inputs.monitors["bev"].measured_s)
 
-    def _on_odom(self, message: Odometry) -> None:
-        twist = self._inputs.receive("odom", self._inputs.to_twist, message)
+    def _on_odom(self, message: Odometry, delivery: Delivery) -> None:
+        waited_s = delivery.waited_s
+        twist = self._inputs.receive("odom", self._inputs.to_twist, message, waited_s=waited_s)
         if twist is not None:
-            self._guard.following.moved(twist, time.monotonic())
+            self._guard.following.moved(twist, time.monotonic() - waited_s)
 
     # Commands
 
-    def _on_passed(self, message: Any, info: Any) -> None:
-        self._at_the_base.heard(info["publication_sequence_number"], time.monotonic())
+    def _on_passed(self, message: Any, delivery: Delivery) -> None:
+        self._at_the_base.heard(delivery.number, time.monotonic() - delivery.waited_s)
 
     def _on_actor(self, message: Any, info: Any) -> None:
         self._guard.take_actor(*self._received(message, info))
@@ -128,9 +133,10 @@ class CmdGuardNode(SuiteNode, Node):
         self._pass(message)
 
     def _received(self, message: Any, info: Any) -> tuple[Velocity, float, int | None]:
+        now_s = time.monotonic()
         self._others.take()
         velocity = messages.velocity_from_command(message)
-        return velocity, time.monotonic(), info["publication_sequence_number"]
+        return velocity, now_s, info["publication_sequence_number"]
 
     def _on_stop(self, message: Bool) -> None:
         if message.data:

@@ -39,6 +39,7 @@ from ..recording.folders import rover_folder
 from ..recording.recorder import Recorder
 from .base.commands import COMMAND_QOS, DELIVERY_LIMIT, DRIVER_QOS, command_message, command_type
 from .base.node import ManagedNode
+from .base.polled import Delivery
 from .base.python_log import log_as
 from .base.run import ENDING, run
 from .base.services import trigger
@@ -136,21 +137,24 @@ class SacActorNode(ManagedNode):
 
     # Inputs
 
-    def _on_odom(self, message: Odometry) -> None:
-        twist = self.inputs.receive("odom", self.inputs.to_twist, message)
+    def _on_odom(self, message: Odometry, delivery: Delivery) -> None:
+        waited_s = delivery.waited_s
+        twist = self.inputs.receive("odom", self.inputs.to_twist, message, waited_s=waited_s)
         if twist is not None:
             self._proprio.take_twist(*twist)
             self._pose = messages.planar_pose(message.pose.pose)
 
-    def _on_scan(self, message: LaserScan) -> None:
-        scan = self.inputs.receive("scan", self.inputs.to_scan, message, extrinsics="lidar_pose")
+    def _on_scan(self, message: LaserScan, delivery: Delivery) -> None:
+        scan = self.inputs.receive(
+            "scan", self.inputs.to_scan, message, "lidar_pose", delivery.waited_s
+        )
         if scan is not None:
             self._proprio.take_scan(scan)
 
-    def _on_executed(self, message: Any) -> None:
+    def _on_executed(self, message: Any, delivery: Delivery) -> None:
         """Note what the base was told, whoever it came from."""
         self._proprio.executed(messages.velocity_from_command(message))
-        self._executed_s = time.monotonic()
+        self._executed_s = time.monotonic() - delivery.waited_s
 
     def _on_driver(self, message: String) -> None:
         """Note who gives what the base is told from now on, or why it stands."""
@@ -182,8 +186,8 @@ class SacActorNode(ManagedNode):
 
     def _act(self, bev: np.ndarray, stamp: Any) -> None:
         """Infer and drive, then let the frame be recorded."""
-        started_s = time.monotonic()
         self.take_others()
+        started_s = time.monotonic()
         if self._watchdog.problem(started_s) is not None:
             return
         driver = self._driver

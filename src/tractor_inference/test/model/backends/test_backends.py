@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import actor_factory
@@ -666,24 +668,41 @@ def test_what_the_toolkit_said_is_shown_when_it_fails(actor_onnx, contract, capf
 
 
 @pytest.mark.toolkit
+def test_whatever_is_raised_in_the_simulators_process_is_said(actor_onnx, contract):
+    onnx_bytes = onnx_model.inspect(actor_onnx, contract).data
+    with pytest.raises(ModelError, match="'NoneType' object has no attribute"):
+        Simulator(onnx_bytes, PackedSamples(), None, "rk3588", manifest.BuildRecord())
+
+
+@pytest.mark.toolkit
 def test_a_simulator_that_was_killed_is_named_and_another_one_opens(
-    copied_model, contract, observations
+    copied_model, contract, observations, monkeypatch, tmp_path
 ):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     before = psutil.Process().children()
     backend = open_backend("rknn_sim", copied_model, contract)
     [process] = set(psutil.Process().children()) - set(before)
     process.kill()
-    with pytest.raises(ModelError, match="the process of the simulator has ended"):
+    with pytest.raises(ModelError, match="the process of the simulator has ended, with -9"):
         backend.infer(*observations[0])
     backend.close()
     again = open_backend("rknn_sim", copied_model, contract)
     assert np.isfinite(again.infer(*observations[0])).all()
     again.close()
     assert psutil.Process().children() == before
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.toolkit
-def test_the_simulator_does_not_outlive_who_opened_it(copied_model, tmp_path):
+@pytest.mark.parametrize("moment", ["open", "its toolkit hangs"])
+def test_the_simulator_does_not_outlive_who_opened_it(copied_model, tmp_path, moment):
+    hung = tmp_path / "hung"
+    (tmp_path / "rknn").mkdir()
+    (tmp_path / "rknn/api.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(hung)!r}).touch()\ntime.sleep(3600)\n"
+    )
     script = tmp_path / "opens.py"
     script.write_text(
         "import sys, time\n"
@@ -691,18 +710,25 @@ def test_the_simulator_does_not_outlive_who_opened_it(copied_model, tmp_path):
         "from tractor_core.contract import load\n"
         "from tractor_core.paths import default_params_file\n"
         "from tractor_inference.model.backends import open_backend\n"
+        "sys.path[:1] = sys.argv[2:]\n"
         "opened = open_backend('rknn_sim', Path(sys.argv[1]), load(default_params_file()))\n"
         "print('open', flush=True)\n"
         "time.sleep(3600)\n"
     )
+    paths = [str(tmp_path)] if moment != "open" else []
     starter = subprocess.Popen(
-        [sys.executable, str(script), str(copied_model)], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(copied_model), *paths], stdout=subprocess.PIPE, text=True
     )
-    assert starter.stdout.readline() == "open\n"
+    if moment == "open":
+        assert starter.stdout.readline() == "open\n"
+    else:
+        end_s = time.monotonic() + 60.0
+        while not hung.exists():
+            assert time.monotonic() < end_s and starter.poll() is None
     [process] = psutil.Process(starter.pid).children()
     starter.kill()
     starter.communicate()
-    process.wait(10.0)
+    process.wait(5.0)
 
 
 @pytest.mark.toolkit

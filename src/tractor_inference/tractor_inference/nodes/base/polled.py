@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-# What comes between two looks is kept: odometry of 200 Hz between two frames of 30 Hz.
-POLLED_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+class Delivery(NamedTuple):
+    """How a message came: how long it waited to be taken, s, and its publisher's number of it."""
+
+    waited_s: float
+    number: int | None
 
 
 class Polled(ReentrantCallbackGroup):
@@ -29,29 +34,34 @@ class Polled(ReentrantCallbackGroup):
         def on_depth(message):
             others.take()
             ...
+
+    Args:
+        node: has `warn(key, text)`.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Any) -> None:
         super().__init__()
         self._node = node
-        self._subscriptions: list[tuple[Subscription, Callable[..., None], bool]] = []
+        self._subscriptions: list[tuple[Subscription, Callable[[Any, Delivery], None], int]] = []
+        self._taken_s = time.monotonic()
 
     def subscribe(
-        self, kind: type, topic: str, callback: Callable[..., None], with_info: bool = False
+        self, kind: type, topic: str, callback: Callable[[Any, Delivery], None], depth: int = 1
     ) -> None:
         """Subscribe to a topic.
 
         Args:
-            callback: called with each message.
-            with_info: with what the middleware says of it, too.
+            callback: called with each message and its delivery.
+            depth: how many of the newest messages are kept until they are taken.
         """
-        # Events of the middleware would wake the executor for each message. None can come: every
-        # quality of service fits this one, and of another type Fast DDS reports nothing.
+        qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+        # Nothing waits for its events, and none can come: every quality of service fits this one,
+        # and of another type Fast DDS reports nothing.
         events = SubscriptionEventCallbacks(use_default_callbacks=False)
         subscription = self._node.create_subscription(
-            kind, topic, callback, POLLED_QOS, callback_group=self, event_callbacks=events
+            kind, topic, callback, qos, callback_group=self, event_callbacks=events
         )
-        self._subscriptions.append((subscription, callback, with_info))
+        self._subscriptions.append((subscription, callback, depth))
 
     def unsubscribe(self) -> None:
         """Destroy the subscriptions."""
@@ -64,12 +74,25 @@ class Polled(ReentrantCallbackGroup):
         return False
 
     def take(self) -> None:
-        """Call back with all messages that have come: topic by topic, oldest first."""
-        for subscription, callback, with_info in self._subscriptions:
-            # No more than fit in its queue: a flood must not keep the node from its work.
-            for _ in range(POLLED_QOS.depth):
-                with subscription.handle:
-                    found = subscription.handle.take_message(subscription.msg_type, False)
+        """Call back with all messages that have come: topic by topic, oldest first.
+
+        A topic whose messages the middleware cannot give is named, and left for this time.
+        """
+        now_s = time.monotonic()
+        most_s, self._taken_s = now_s - self._taken_s, now_s
+        for subscription, callback, depth in self._subscriptions:
+            # No more than are kept: a flood must not keep the node from its work.
+            for _ in range(depth):
+                try:
+                    with subscription.handle:
+                        found = subscription.handle.take_message(subscription.msg_type, False)
+                except RCLError as error:
+                    self._node.warn("middleware", f"{subscription.topic}: {error}")
+                    break
                 if found is None:
                     break
-                callback(*found if with_info else found[:1])
+                message, info = found
+                waited_s = (time.time_ns() - info["received_timestamp"]) * 1e-9
+                # What waited longer would have been taken before: the system's clock was set.
+                waited_s = min(max(0.0, waited_s), most_s)
+                callback(message, Delivery(waited_s, info["publication_sequence_number"]))

@@ -91,15 +91,22 @@ class SensorInputs:
             self._tf = None
 
     def receive(
-        self, name: str, convert: Callable[[Any], T], message: Any, extrinsics: str = ""
+        self,
+        name: str,
+        convert: Callable[[Any], T],
+        message: Any,
+        extrinsics: str = "",
+        waited_s: float = 0.0,
     ) -> T | None:
         """Convert a message of an input; None, counted and logged, when it cannot be used.
 
         Args:
             extrinsics: the field of Robot with the sensor's pose, taken from TF if asked for.
+            waited_s: how long ago it came; it is judged as of then.
         """
         monitor = self.monitors[name]
-        clock_ns, now_s = self._clock_ns(), time.monotonic()
+        clock_ns = self._clock_ns() - round(waited_s * 1e9)
+        now_s = time.monotonic() - waited_s
         header = message.header
         try:
             # When it is accepted: no frame may be rasterized with the pose of another.
