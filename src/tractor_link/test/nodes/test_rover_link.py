@@ -149,7 +149,7 @@ def test_a_link_that_is_killed_takes_its_conversion_along_and_takes_it_up_again(
     rover = Rover(ros_graph, broker.address)
     offer(broker.address, 7, b"hang", contract.digest)
     rover.until((rover.models / "hangs").exists)
-    child = int((rover.models / "hangs").read_text() or 0)
+    child = int((rover.models / "hangs").read_text())
     assert rover.process.stop(signal.SIGKILL) == -signal.SIGKILL
     rover.until((rover.models / "interrupted").exists)
     rover.until(lambda: not os.path.exists(f"/proc/{child}"))
