@@ -24,6 +24,7 @@ from launch.launch_context import LaunchContext
 from launch.substitutions import EnvironmentVariable
 from launch_ros.actions import Node
 
+from tractor_core.child import stops_with_starter
 from tractor_core.errors import ParameterError
 from tractor_core.paths import config_file, default_params_file, require_current
 
@@ -32,7 +33,7 @@ from .launch_arguments import Argument
 
 REFUSED_PARAMETERS = 2
 # ros2 launch dies of SIGTERM without passing it on: no node may outlive it.
-STOP_WITH_LAUNCH = "setpriv --pdeathsig TERM"
+STOP_WITH_LAUNCH = " ".join(stops_with_starter("TERM"))
 RESPAWN_DELAY_S = 1.0
 
 

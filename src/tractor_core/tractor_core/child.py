@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import select
+import signal
 import sys
 from pathlib import Path
 
@@ -18,8 +21,29 @@ def stops_with_starter(signal: str) -> tuple[str, ...]:
 
 
 def same_modules() -> dict[str, str]:
-    """Return what a Python child's environment needs so that it imports what this process does."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    """Return what a Python child's environment needs so that it imports what this process does.
+
+    The folder where it is started is not looked at first, as `python -m` does otherwise.
+    """
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
+
+
+def killed_with(end: int) -> None:
+    """Let the kernel kill this process when the other end of a socket is closed, whatever it does.
+
+    `stops_with_starter` counts the thread that started it, and a model is opened in one that ends;
+    a thread of this process would wait for Python's interpreter, which native code may keep.
+
+    Args:
+        end: descriptor of one end of a socket pair on which nothing is ever sent (fcntl(2)).
+    """
+    fcntl.fcntl(end, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(end, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_ASYNC)
+    closed = select.poll()
+    closed.register(end, select.POLLHUP)
+    if closed.poll(0):  # before that
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def children(pid: int) -> list[int]:

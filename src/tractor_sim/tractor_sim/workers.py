@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +29,9 @@ def begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pr_set_pdeathsig = 1  # sys/prctl.h
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # before that
+        os._exit(1)
 
 
 def in_processes(
@@ -36,7 +41,6 @@ def in_processes(
 
     Whatever ends it ends them too; an interrupt is for the caller alone to hear.
     """
-    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     # Not fork: the parent may hold threads of torch or onnxruntime.

@@ -697,8 +697,11 @@ def test_a_simulator_that_was_killed_is_named_and_another_one_opens(
 
 @pytest.mark.toolkit
 @pytest.mark.parametrize("moment", ["open", "its toolkit hangs"])
-def test_the_simulator_does_not_outlive_who_opened_it(copied_model, tmp_path, moment):
-    hung = tmp_path / "hung"
+def test_the_simulator_does_not_outlive_who_opened_it_and_its_folder_goes_with_the_next(
+    copied_model, contract, tmp_path, monkeypatch, moment
+):
+    hung, temporary = tmp_path / "hung", tmp_path / "temporary"
+    temporary.mkdir()
     (tmp_path / "rknn").mkdir()
     (tmp_path / "rknn/api.py").write_text(
         f"import pathlib, time\npathlib.Path({str(hung)!r}).touch()\ntime.sleep(3600)\n"
@@ -717,8 +720,9 @@ def test_the_simulator_does_not_outlive_who_opened_it(copied_model, tmp_path, mo
     )
     paths = [str(tmp_path)] if moment != "open" else []
     starter = subprocess.Popen(
-        [sys.executable, str(script), str(copied_model), *paths], stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, str(script), str(copied_model), *paths], stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"TMPDIR": str(temporary)},
+    )  # fmt: skip
     if moment == "open":
         assert starter.stdout.readline() == "open\n"
     else:
@@ -729,6 +733,36 @@ def test_the_simulator_does_not_outlive_who_opened_it(copied_model, tmp_path, mo
     starter.kill()
     starter.communicate()
     process.wait(5.0)
+    [left] = temporary.iterdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr("tractor_inference.model.simulator.NEW_S", 0.0)
+    open_backend("rknn_sim", copied_model, contract).close()
+    assert not left.exists()
+
+
+@pytest.mark.toolkit
+def test_a_model_that_is_not_built_in_time_ends_the_process(actor_onnx, contract, monkeypatch):
+    monkeypatch.setattr("tractor_inference.model.simulator.BUILD_LIMIT_S", 0.1)
+    before = psutil.Process().children()
+    onnx_bytes = onnx_model.inspect(actor_onnx, contract).data
+    with pytest.raises(ModelError, match=r"expected the model built within 0\.1 s"):
+        Simulator(onnx_bytes, PackedSamples(), contract, "rk3588", manifest.BuildRecord())
+    assert psutil.Process().children() == before
+
+
+@pytest.mark.toolkit
+def test_an_answer_that_was_not_received_is_never_taken_for_that_to_the_next_frame(
+    copied_model, contract, observations, monkeypatch
+):
+    backend = open_backend("rknn_sim", copied_model, contract)
+    line = backend._simulator._line
+    monkeypatch.setattr(type(line), "recv", lambda _: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises((MemoryError, ModelError)):
+        backend.infer(*observations[0])
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match="the process of the simulator has ended"):
+        backend.infer(*observations[1])
+    backend.close()
 
 
 @pytest.mark.toolkit
