@@ -41,8 +41,10 @@ SIZES = {
 }
 LOAD_HZ, DRIVE_HZ = (100.0, 40.0), (30.0, 10.0)
 CONTROL_S = 1 / 30
-SWAP_S = 10.0
+SWAP_S, ANSWER_LIMIT_S = 10.0, 30.0
 WARM_UP_S, WARM_UP_SHARE = 120.0, 0.2
+# So many of the longest times between commands are told.
+GAPS = 10
 # Memory is looked at so often, but at least thirty times.
 MEMORY_S, LOOKS = 10.0, 30
 STATES = (
@@ -79,7 +81,7 @@ class Rover(Receiver):
     Attributes:
         commands: stamp (ns), time of arrival (s), latency (ms), whether it moves, a row each.
         states: the values of each node's last diagnostics.
-        reloads: what each answered.
+        asked, reloads: how often, and what each answered.
         refusals: why models were not taken, or rolled back.
     """
 
@@ -90,7 +92,7 @@ class Rover(Receiver):
 
         self.commands: list[tuple[int, float, float, bool]] = []
         self.states: dict[str, dict[str, str]] = {}
-        self.reloads: list[tuple[bool, str]] = []
+        self.asked, self.reloads = 0, list[tuple[bool, str]]()
         self.refusals: set[str] = set()
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._client = self._node.create_client(Trigger, "/sac_actor/reload_model")
@@ -111,6 +113,7 @@ class Rover(Receiver):
 
     def reload(self) -> None:
         """Ask for a reload; the answer comes while it receives."""
+        self.asked += 1
         future = self._client.call_async(self._client.srv_type.Request())
         future.add_done_callback(self._on_reload)
 
@@ -217,28 +220,31 @@ def run(
             rover.wait_for_first(START_LIMIT_S, [*nodes.values(), sensors])
             rover.spin(min(WARM_UP_S, WARM_UP_SHARE * seconds))
             processes.begin()
-            rover.commands, rover.reloads, rover.refusals = [], [], set()
+            rover.commands, rover.asked, rover.reloads, rover.refusals = [], 0, [], set()
             began_s = swap_s = look_s = time.monotonic()
-            swaps = itertools.count(1)
+            swaps_s: list[float] = []
             while (now_s := time.monotonic()) < began_s + seconds:
                 if now_s >= look_s:
                     processes.look()
                     look_s += min(MEMORY_S, seconds / LOOKS)
                 if swapping and now_s >= swap_s:
-                    lead(link, targets[next(swaps) % 2])
+                    swaps_s.append(now_s)
+                    lead(link, targets[len(swaps_s) % 2])
                     rover.reload()
                     swap_s += SWAP_S
                 rover.spin(0.05)
             found = {"processes": processes.figures()}
-            commands = [*rover.commands]
+            commands, end_s = [*rover.commands], time.monotonic() + ANSWER_LIMIT_S
+            while len(rover.reloads) < rover.asked and time.monotonic() < end_s:
+                rover.spin(0.05)
             reloads, states = [*rover.reloads], dict(rover.states)
             refused = {text for success, text in reloads if not success} | rover.refusals
         finally:
             stop_all([sensors])
             stop_all(nodes.values())
         sent = np.fromfile(stamps_file, np.int64)
-        found |= judged(commands, sent)
-        found["swaps"] = len(reloads)
+        found |= judged(commands, sent) | {"longest_gaps": longest_gaps(commands, swaps_s)}
+        found["swaps_asked"], found["swaps"] = rover.asked, len(reloads)
         found["swaps_refused"] = sorted(refused)
         found["samples"] = len(list((folder / "samples").glob("calib_*.npz")))
         found["states"] = {
@@ -253,6 +259,8 @@ def judged(commands: list[tuple[int, float, float, bool]], sent: np.ndarray) -> 
     arrivals_s = np.array([arrival for _, arrival, *_ in commands])
     moving = np.array([moves for *_, moves in commands])
     answered = np.isin(stamps, sent)
+    if not answered.any():
+        raise SystemExit("no command answers a frame: see the logs of the nodes")
     frames = sent[(sent >= stamps[answered][0]) & (sent <= stamps[answered][-1])]
     late_ms = np.array([late for *_, late, _ in commands])[answered]
     tenths = [np.percentile(tenth, [50, 99]) for tenth in np.array_split(late_ms, 10)]
@@ -269,13 +277,30 @@ def judged(commands: list[tuple[int, float, float, bool]], sent: np.ndarray) -> 
     }
 
 
+def longest_gaps(
+    commands: list[tuple[int, float, float, bool]], swaps_s: list[float]
+) -> list[dict[str, float | None]]:
+    """Return the longest times between commands (ms), when (s), and how long after a swap (s)."""
+    arrivals_s = np.array([arrival for _, arrival, *_ in commands])
+    gaps_s, found = np.diff(arrivals_s), []
+    for i in np.argsort(-gaps_s)[:GAPS]:
+        before = [swap_s for swap_s in swaps_s if swap_s <= arrivals_s[i + 1]]
+        found.append({
+            "ms": 1e3 * float(gaps_s[i]), "at_s": float(arrivals_s[i] - arrivals_s[0]),
+            "after_swap_s": float(arrivals_s[i + 1] - before[-1]) if before else None,
+        })  # fmt: skip
+    return found
+
+
 def claims(found: dict[str, Any]) -> dict[str, bool]:
     """Return what must hold of a run under load, and whether it did."""
     first, last = found["p99_ms"][0], found["p99_ms"][-1]
     return {
         "every frame has its command": found["frames_without_command"] == 0,
         "no stop": found["stops"] == 0,
-        "every swap succeeded": not found["swaps_refused"],
+        "every swap succeeded": (
+            not found["swaps_refused"] and found["swaps"] == found["swaps_asked"]
+        ),
         f"memory grows by less than {MOST_GROWTH:.0%}": all(
             row["growth"] < MOST_GROWTH for row in found["processes"].values()
         ),

@@ -117,8 +117,10 @@ def test_a_soak_sees_missed_frames_stops_slow_tenths_and_leaks(repository, monke
     sent = np.arange(1, 101) * 10_000_000
     good = [(int(stamp), stamp * 1e-9, 5.0, True) for stamp in sent]
     rows = {"sac_actor": {"growth": 0.0}}
-    extra = {"swaps_refused": [], "processes": rows}
+    extra = {"swaps_refused": [], "swaps": 3, "swaps_asked": 3, "processes": rows}
     assert all(soak.claims(soak.judged(good, sent) | extra).values())
+    unanswered = soak.claims(soak.judged(good, sent) | extra | {"swaps": 2})
+    assert not unanswered["every swap succeeded"]
     slow = [(stamp, arrival, 5.0 + 5.0 * (stamp > 9e8), True) for stamp, arrival, *_ in good]
     stopped = [*good[:50], (7, good[50][1], 0.0, False), *good[50:]]
     for commands, claim in (

@@ -141,6 +141,36 @@ def test_what_was_away_counts_again_after_some_in_a_row_and_says_so():
     assert monitor.problem(2.2) is None
 
 
+def test_what_comes_in_bursts_does_not_let_the_rover_drive_in_jerks():
+    """Five scans of half a second at once, of which the last ones are fresh."""
+    monitor, may_drive = InputMonitor("scan", 0.3), []
+    for burst in range(20):
+        for i in range(5):
+            stamp_ns = round((10.0 + 0.5 * burst + 0.1 * i) * S)
+            monitor.accept("laser", stamp_ns, round((10.4 + 0.5 * burst) * S), 0.5 * burst)
+        may_drive += [monitor.problem(0.5 * burst + wait) is None for wait in (0.0, 0.2, 0.4)]
+    # Once, after the first; never again.
+    assert not any(may_drive[3:])
+
+
+def test_a_simulated_clock_that_runs_ten_times_as_fast_lets_it_drive_again():
+    monitor = InputMonitor("scan", 0.3)
+    for i in (0, 1, 2, 3, 50, 51, 52):
+        monitor.accept("laser", i * S // 10, i * S // 10, 0.01 * i)
+    assert monitor.problem(0.52) is None
+
+
+def test_a_link_that_holds_some_back_lets_the_rover_drive_again():
+    """Odometry at 100 Hz that comes ten at a time."""
+    monitor = InputMonitor("odom", 0.3)
+    monitor.accept("odom", 0, 0, 0.0)
+    for group in range(10, 14):
+        for i in range(10):
+            stamp_ns = round((0.1 * group + 0.01 * i) * S)
+            monitor.accept("odom", stamp_ns, round((0.1 * group + 0.1) * S), 0.1 * group)
+    assert monitor.problem(1.3) is None
+
+
 def test_content_that_never_changes_is_frozen_whatever_the_stamps_say():
     monitor, still, moves = InputMonitor("scan", 0.3, frozen_s=1.0), np.ones(9), np.zeros(9)
 

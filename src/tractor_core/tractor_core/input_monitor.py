@@ -20,6 +20,9 @@ REPEATING = ("bev",)
 # After an input was stale so many messages must come in time, one after the other: an input that
 # comes now and then would let the rover drive in jerks.
 RESUME_MESSAGES = 3
+# Those that come in a shorter time than this share of the time between their stamps waited for each
+# other on the way: what comes in bursts is away in between.
+BURST = 0.25
 # Reasons are few, but a sensor that fails in ever new ways must not fill the memory.
 MAX_REASONS = 16
 # Longer than any max_input_age_s may be, so that the rover stands, and than a driver that is
@@ -70,7 +73,7 @@ class InputMonitor:
         # How many messages are missing until it counts again.
         self._missing = 0
         self._interval_s: float | None = None
-        self._stamp_ns = 0
+        self._stamp_ns = self._clock_ns = 0
 
     @property
     def last_rejection(self) -> str:
@@ -138,12 +141,16 @@ class InputMonitor:
             self._frame_id = frame_id
             if self._arrival_s is not None:
                 step_s = now_s - self._arrival_s
+                burst = clock_ns - self._clock_ns < BURST * (stamp_ns - self._stamp_ns)
                 mean_s = step_s if self._interval_s is None else self._interval_s
                 self._interval_s = mean_s + RATE_WEIGHT * (step_s - mean_s)
-                self._missing = max(0, self._missing - 1) if in_time else RESUME_MESSAGES - 1
+                if not in_time:
+                    self._missing = RESUME_MESSAGES - 1
+                elif self._missing and not burst:
+                    self._missing -= 1
             self.received += 1
             self.rejection = None
-            self._arrival_s, self._stamp_ns = now_s, stamp_ns
+            self._arrival_s, self._stamp_ns, self._clock_ns = now_s, stamp_ns, clock_ns
             self._same_s = same_s
             self.measured_s = now_s - max(0.0, age_s) - same_s
             return True

@@ -1,6 +1,8 @@
 """What the sensors, the odometry and others on the topics can do wrong."""
 
+import copy
 import math
+import time
 
 import numpy as np
 import pytest
@@ -147,6 +149,33 @@ def stranger(stamped=False, best_effort=False):
     return inject
 
 
+def slow_and_late(sensors):
+    """Let the scan be as old as a driver that stamps the first beam lets it be, and still fresh."""
+    sensors.seldom["scan"], sensors.behind_s["scan"] = 0.15, 0.11
+    sensors.send_at("scan", time.monotonic() + 0.12)  # no stamp goes back
+
+
+def another_lidar(rig):
+    """Let another LiDAR send on the same topic, behind each scan."""
+    rig.sent_s = 0.0
+
+    def send():
+        if time.monotonic() < rig.sent_s + SCAN_PERIOD_S / 3:
+            return
+        rig.sent_s = time.monotonic()
+        scan = copy.deepcopy(rig.sensors.scan)
+        scan.header.frame_id = "another"
+        rig.sensors.publishers["scan"].publish(scan)
+
+    with rig.lock:
+        rig.every = send
+
+
+def alone(rig):
+    with rig.lock:
+        rig.every = lambda: None
+
+
 def gone(rig):
     rig.node.destroy_publisher(rig.stranger)
 
@@ -170,6 +199,10 @@ FAULTS = [
     Fault("camera_info ends", "drives on with the last one", without("camera_info"), stops=False),
     Fault("scan at 1 Hz", ZERO + ", no jerks", of_sensors(nodes.seldom), says="scan ",
           bound_s=LATE_S, watched_s=4.0, short=True),
+    Fault("scan at 6 Hz, sent 0.11 s after its stamp", "drives on", of_sensors(slow_and_late),
+          stops=False, watched_s=5.0),
+    Fault("another LiDAR sends on the same topic", "refused by its frame_id, drives on",
+          another_lidar, alone, stops=False, watched_s=8.0, short=True),
     Fault("scan all NaN", ZERO, of_sensors(nodes.dead_scan), says="found none in 360 beams"),
     Fault("scan all zero", ZERO, all_ranges(0.0), says="found none in 360 beams"),
     Fault("LiDAR covered: every beam 0.1 m", ZERO, of_sensors(nodes.covered_scan),

@@ -126,12 +126,15 @@ def wakes_up(rig, fault):
     rig.listen(WATCHED_S)
     rig.sensors.muted.add("scan")
     rig.listen(STOP_S)
+    rig.said.clear()
     rig.processes["cmd_guard"].process.send_signal(signal.SIGCONT)
     awake_s = time.monotonic()
     rig.listen(WATCHED_S)
     after = rig.since(awake_s)
     moving = [command.at_s - awake_s for command in after if command.moves]
     measured = Measured(stop_s=max(moving, default=0.0), held=float(bool(after)))
+    if not rig.says_so(fault, "cmd_guard"):
+        measured.wrong.append(f"did not say {fault.says!r}")
     rig.resume(fault, measured)
     return measured
 

@@ -56,10 +56,12 @@ def flood(service, period_s):
         measured = Measured()
         if not rig.wait(lambda: len(answers) == FLOOD, 20.0):
             measured.wrong.append(f"{FLOOD - len(answers)} of {FLOOD} calls were not answered")
-        measured.zeros = rig.stopped_since(at_s)
+        rig.count(measured, at_s)
         busy = [took_s for took_s, answer in answers if "busy" in answer.message]
         done = sum(answer.success for _, answer in answers)
         measured.note = f"{done} of {FLOOD} done, {len(busy)} busy"
+        if not done or done + len(busy) != FLOOD:
+            measured.wrong.append(measured.note)
         if busy:
             p50_ms, worst_ms = statistics.median(busy) * 1e3, max(busy) * 1e3
             measured.note += f", which is said within {p50_ms:.0f} ms, worst {worst_ms:.0f} ms"
@@ -105,7 +107,7 @@ def loosen(rig, fault):
                 measured.wrong.append(f"{node} took {name} = {value}")
         if rig.call(GetParameters, f"/{node}/get_parameters", names).values != before:
             measured.wrong.append(f"{node} has other limits")
-    measured.zeros = rig.stopped_since(at_s)
+    rig.count(measured, at_s)
     measured.note = f"{asked} refused, each with a reason"
     rig.resume(fault, measured)
     return measured
@@ -133,7 +135,7 @@ def storm(rig, fault):
         asked, taken = asked + 1, taken + done
         if not (done or reason):
             measured.wrong.append(f"{node} refused {name} without a reason")
-    measured.zeros = rig.stopped_since(at_s)
+    rig.count(measured, at_s)
     measured.note = f"{asked} asked, {taken} taken"
     rig.resume(fault, measured)
     return measured
@@ -174,10 +176,10 @@ def write_model(change):
         at_s, measured = time.monotonic(), Measured()
         answer = rig.call(Trigger, "/sac_actor/reload_model")
         measured.note = f"answered after {time.monotonic() - at_s:.2f} s"
-        if answer.success:
-            measured.wrong.append(f"taken: {answer.message}")
+        if answer.success or not answer.message:
+            measured.wrong.append(f"answered {answer}")
         rig.listen(fault.watched_s)
-        measured.zeros = rig.stopped_since(at_s)
+        rig.count(measured, at_s)
         rig.model.write_bytes(good)
         rig.resume(fault, measured)
         return measured

@@ -64,6 +64,7 @@ class Sensors:
         self.frozen = self.frozen_image = False
         self.held_ns = 0
         self.seldom: dict[str, float] = {}
+        self.behind_s: dict[str, float] = {}
         self._due: dict[str, float] = {}
         self._noise_m = 0.001
 
@@ -78,9 +79,14 @@ class Sensors:
                 self._add_noise(name)
                 message = getattr(self, name)
                 clock_ns = self.node.get_clock().now().nanoseconds
-                stamp_ns = self.held_ns or clock_ns + int(self.offset_s * 1e9)
+                offset_s = self.offset_s - self.behind_s.get(name, 0.0)
+                stamp_ns = self.held_ns or clock_ns + int(offset_s * 1e9)
                 message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
                 self.publishers[name].publish(message)
+
+    def send_at(self, name, due_s):
+        """Let the next message of a sensor come then, on the steady clock."""
+        self._due[name] = due_s
 
     def _add_noise(self, name):
         """Let no two messages of a sensor be alike, unless it is frozen."""

@@ -120,8 +120,11 @@ class Rover:
         grids too, the misses are the machine's.
         """
         missed, count = self.missed(), len(self.commands) - self._begin
-        if missed == (0, 0) or os.getloadavg()[0] > (os.cpu_count() or 1):
+        if missed == (0, 0):
             return
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+        if load > cores:
+            pytest.skip(f"{missed} missed, of a machine with a load of {load:.1f} on {cores} cores")
         self.begin()
         self.drive(count)
         assert self.missed() != (0, 0), f"{missed} missed, and none of as many without a swap"

@@ -90,7 +90,7 @@ class BevBuilderNode(ManagedNode):
         )
         if scan is not None:
             stamp_ns = messages.stamp_ns(message.header.stamp)
-            came_ns = self.get_clock().now().nanoseconds - round(delivery.waited_s * 1e9)
+            came_ns, _ = self.inputs.arrival(delivery.waited_s)
             self._fusion.take_scan(scan, stamp_ns, came_ns)
 
     def _on_camera_info(self, message: CameraInfo, delivery: Delivery) -> None:
@@ -108,7 +108,7 @@ class BevBuilderNode(ManagedNode):
     def _on_depth(self, message: Image) -> None:
         if not self.active:
             return
-        self.take_others()
+        self.others.take()
         started_s = time.perf_counter()
         depth = self.inputs.receive(
             "depth", self._fusion.depth_image, message, extrinsics="camera_pose"

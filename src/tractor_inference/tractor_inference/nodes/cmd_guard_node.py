@@ -39,8 +39,6 @@ RELIABLE = ReliabilityPolicy.RELIABLE
 NAMELESS = "_NODE_NAME_UNKNOWN_"
 COMMAND_TOPICS = ("stop", "cmd_vel_teleop", "cmd_vel_raw", "cmd_vel")
 RIVAL_HINT = "end all but one, or give each rover a namespace or a ROS_DOMAIN_ID of its own"
-
-
 UNGUARDED = "is false: this guard passes commands that lead into obstacles"
 # Two that send at once are told by the turns they take, between two decisions as well.
 PASSED_KEPT = 10
@@ -56,8 +54,10 @@ class CmdGuardNode(SuiteNode, Node):
         own = self.declare(GuardParameters)
         self.supervisor = Supervisor()
         self._stamped = own.enable_stamped_cmd_vel
+        # What is looked at when a command is decided upon, or when none has come.
+        self._others = Polled(self)
         self._inputs = SensorInputs(
-            self, self.robot, required=("scan",), optional=("bev", "odom"),
+            self, self.robot, self._others, required=("scan",), optional=("bev", "odom"),
             on_extrinsics=self._on_extrinsics,
         )  # fmt: skip
         self._inputs.open(own.max_input_age_s, own.frozen_input_s)
@@ -66,8 +66,6 @@ class CmdGuardNode(SuiteNode, Node):
         if before := self._note.read():
             self.get_logger().warning("held as it was before this guard was started anew:")
             self._guard.hold(before)
-        # What is looked at when a command is decided upon, or when none has come.
-        self._others = Polled(self)
         # Unknown, so that the first look is said, whichever it is.
         self._stopped: bool | None = None
         self._passed = STOP

@@ -186,9 +186,11 @@ class SacActorNode(ManagedNode):
 
     def _act(self, bev: np.ndarray, stamp: Any) -> None:
         """Infer and drive, then let the frame be recorded."""
-        self.take_others()
+        self.others.take()
         started_s = time.monotonic()
-        if self._watchdog.problem(started_s) is not None:
+        if (problem := self._watchdog.problem(started_s)) is not None:
+            if self._stop_reason is None:  # the watchdog looks later
+                self._stop(problem)
             return
         driver = self._driver
         if started_s - self._executed_s > self.parameters.max_input_age_s:

@@ -30,8 +30,6 @@ from .supervisor import Supervisor
 # Deep enough that a flood of calls is answered "busy" rather than lost.
 SERVICE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_PERIOD_S = 1.0
-# A node that acts on nothing, for want of it, looks at its other inputs so often.
-IDLE_S = 0.05
 
 
 class SuiteNode:
@@ -144,7 +142,7 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
 
     Attributes:
         inputs: its sensor inputs, opened when it is configured.
-        others: the topics that it looks at when it acts, by `take_others`.
+        others: the topics that it looks at when it acts, by `others.take`.
     """
 
     def __init__(
@@ -152,10 +150,11 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
     ) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
         self.declare(own)
-        self.inputs = SensorInputs(self, self.robot, required, optional, self.on_extrinsics)
-        self._interfaces: list[Callable[[], Any]] = []
         self.others = Polled(self)
-        self._idle = self.create_timer(IDLE_S, self.others.take, clock=STEADY)
+        self.inputs = SensorInputs(
+            self, self.robot, self.others, required, optional, self.on_extrinsics
+        )
+        self._interfaces: list[Callable[[], Any]] = []
 
     # What subclasses use
 
@@ -165,11 +164,6 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
         """Subscribe to what it acts on, of which the newest message counts."""
         subscription = self.create_subscription(kind, topic, callback, qos)
         self._interfaces.append(partial(self.destroy_subscription, subscription))
-
-    def take_others(self) -> None:
-        """Receive what has come on the other topics; done for a node that does not act, too."""
-        self._idle.reset()
-        self.others.take()
 
     def advertise(self, kind: type, topic: str, qos: QoSProfile) -> Any:
         """Return a publisher that is silent while the node is not active."""
@@ -204,6 +198,7 @@ class ManagedNode(SuiteNode, AnsweringLifecycle):
 
     def before_preparing(self) -> None:
         """Begin with inputs that were never received."""
+        # sac_actor has no such parameter: builder and guard say when its inputs are frozen.
         frozen_s = getattr(self.parameters, "frozen_input_s", 0.0)
         self.inputs.open(self.parameters.max_input_age_s, frozen_s)
 

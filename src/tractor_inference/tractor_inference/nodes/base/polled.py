@@ -12,6 +12,14 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
+from .lifecycle import STEADY
+
+# Of a node that acts on nothing: it looks at its inputs so often.
+LOOK_S = 0.05
+# Of each topic so many of the newest messages are kept until they are taken. More than one: where
+# several send, the one that comes last must not hide the others.
+KEPT = 5
+
 
 class Delivery(NamedTuple):
     """How a message came: how long it waited to be taken, s, and its publisher's number of it."""
@@ -24,8 +32,7 @@ class Polled(ReentrantCallbackGroup):
     """A callback group whose subscriptions wake no executor; `take` calls back instead.
 
     A node that acts on one input needs the others at that moment only, and each message that wakes
-    it in between costs more than taking it. While that input is away they must be taken all the
-    same, by a timer: they would seem late themselves.
+    it in between costs more than taking it. While that input is away a timer takes them.
 
         others = Polled(node)
         others.subscribe(Odometry, "odom", on_odom)
@@ -44,9 +51,10 @@ class Polled(ReentrantCallbackGroup):
         self._node = node
         self._subscriptions: list[tuple[Subscription, Callable[[Any, Delivery], None], int]] = []
         self._taken_s = time.monotonic()
+        self._timer = node.create_timer(LOOK_S, self.take, clock=STEADY)
 
     def subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any, Delivery], None], depth: int = 1
+        self, kind: type, topic: str, callback: Callable[[Any, Delivery], None], depth: int = KEPT
     ) -> None:
         """Subscribe to a topic.
 
@@ -78,8 +86,9 @@ class Polled(ReentrantCallbackGroup):
 
         A topic whose messages the middleware cannot give is named, and left for this time.
         """
+        self._timer.reset()
         now_s = time.monotonic()
-        most_s, self._taken_s = now_s - self._taken_s, now_s
+        most_s = now_s - self._taken_s
         for subscription, callback, depth in self._subscriptions:
             # No more than are kept: a flood must not keep the node from its work.
             for _ in range(depth):
@@ -92,7 +101,14 @@ class Polled(ReentrantCallbackGroup):
                 if found is None:
                     break
                 message, info = found
-                waited_s = (time.time_ns() - info["received_timestamp"]) * 1e-9
-                # What waited longer would have been taken before: the system's clock was set.
-                waited_s = min(max(0.0, waited_s), most_s)
+                waited_s = 0.0
+                # rmw_cyclonedds does not say when a message came.
+                if (came_ns := info["received_timestamp"]) > 0:
+                    # What waited longer would have been taken before: the system's clock was set.
+                    waited_s = min(max(0.0, (time.time_ns() - came_ns) * 1e-9), most_s)
                 callback(message, Delivery(waited_s, info["publication_sequence_number"]))
+        self._taken_s = now_s
+
+    def as_of(self, now_s: float) -> float:
+        """Return as of when inputs can be judged, at most LOOK_S ago: what waits may be new."""
+        return min(now_s, max(self._taken_s, now_s - LOOK_S))

@@ -29,6 +29,8 @@ from tractor_core.motion import OdometrySample
 from tractor_core.robot import Robot
 from tractor_core.sensors import Scan
 
+from .polled import Polled
+
 T = TypeVar("T")
 
 # Only the newest sensor frame matters: a queue would only add age.
@@ -38,7 +40,7 @@ SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 class SensorInputs:
     """Turns messages into what the pure modules take, and knows which inputs are stale.
 
-        inputs = SensorInputs(node, node.robot, required=("scan", "odom"))
+        inputs = SensorInputs(node, node.robot, others, required=("scan", "odom"))
         inputs.open(max_age_s=0.3, frozen_s=1.0)
         ...
         scan = inputs.receive("scan", inputs.to_scan, message, extrinsics="lidar_pose")
@@ -48,6 +50,7 @@ class SensorInputs:
     Args:
         node: has `warn(key, text, kind)`, the ROS clock and the log.
         robot: the extrinsics; with `use_tf` the sensors' poses are taken from TF instead.
+        others: of whose subscriptions some are inputs; these are judged as of its last look.
         required, optional: their names; a stale required one is a problem.
         on_extrinsics: called when `robot` has changed.
 
@@ -60,14 +63,18 @@ class SensorInputs:
         self,
         node: Any,
         robot: Robot,
+        others: Polled,
         required: tuple[str, ...] = (),
         optional: tuple[str, ...] = (),
         on_extrinsics: Callable[[], None] = lambda: None,
     ) -> None:
         self._node, self.robot, self._on_extrinsics = node, robot, on_extrinsics
+        self._others = others
         self._required = dict.fromkeys(required, True) | dict.fromkeys(optional, False)
         self.monitors: dict[str, InputMonitor] = {}
         self._frame_of: dict[str, str] = {}
+        # Names of what is taken; the rest calls back by itself.
+        self._taken: set[str] = set()
         self._tf: TfExtrinsics | None = None
 
     def open(self, max_age_s: float, frozen_s: float = 0.0) -> None:
@@ -96,17 +103,18 @@ class SensorInputs:
         convert: Callable[[Any], T],
         message: Any,
         extrinsics: str = "",
-        waited_s: float = 0.0,
+        waited_s: float | None = None,
     ) -> T | None:
         """Convert a message of an input; None, counted and logged, when it cannot be used.
 
         Args:
             extrinsics: the field of Robot with the sensor's pose, taken from TF if asked for.
-            waited_s: how long ago it came; it is judged as of then.
+            waited_s: how long ago it came, of what is taken; it is judged as of then.
         """
         monitor = self.monitors[name]
-        clock_ns = self._clock_ns() - round(waited_s * 1e9)
-        now_s = time.monotonic() - waited_s
+        if waited_s is not None:
+            self._taken.add(name)
+        clock_ns, now_s = self.arrival(waited_s or 0.0)
         header = message.header
         try:
             # When it is accepted: no frame may be rasterized with the pose of another.
@@ -125,7 +133,7 @@ class SensorInputs:
     def accept(self, name: str, frame_id: str, at_ns: int) -> bool:
         """Take note of what came without a message; False, counted and logged, when it is late."""
         monitor = self.monitors[name]
-        if monitor.accept(frame_id, at_ns, self._clock_ns(), time.monotonic()):
+        if monitor.accept(frame_id, at_ns, *self.arrival(0.0)):
             return True
         self._warn(monitor)
         return False
@@ -152,17 +160,28 @@ class SensorInputs:
 
     def problem(self, now_s: float) -> str | None:
         """Return every required input that is missing or stale, or None."""
-        required = (m for m in self.monitors.values() if m.required)
-        problems = [p for m in required if (p := m.problem(now_s)) is not None]
-        return "; ".join(problems) or None
+        as_of_s = self._others.as_of(now_s)
+        problems = (
+            monitor.problem(as_of_s if name in self._taken else now_s)
+            for name, monitor in self.monitors.items()
+            if monitor.required
+        )
+        return "; ".join(filter(None, problems)) or None
 
     def describe(self) -> dict[str, str]:
         """Return rates, ages and counters of all inputs for diagnostics."""
         now_s = time.monotonic()
         return {k: v for m in self.monitors.values() for k, v in m.describe(now_s).items()}
 
-    def _clock_ns(self) -> int:
-        return self._node.get_clock().now().nanoseconds
+    def arrival(self, waited_s: float) -> tuple[int, float]:
+        """Return the ROS clock (ns) and a steady one (s) when what waited so long came.
+
+        What a simulated clock was then is not known: it counts as if it came now.
+        """
+        clock = self._node.get_clock()
+        if clock.ros_time_is_active:
+            waited_s = 0.0
+        return clock.now().nanoseconds - round(waited_s * 1e9), time.monotonic() - waited_s
 
     def _take_extrinsics(self, field: str, frame_id: str) -> None:
         """Take a sensor's pose from TF when its frame is not the one whose pose is in use."""
