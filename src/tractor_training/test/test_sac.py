@@ -10,9 +10,10 @@ torch = pytest.importorskip("torch", reason="learning needs torch")
 from torch import nn  # noqa: E402
 
 from tractor_core import contract as contracts  # noqa: E402
+from tractor_core.errors import TractorError  # noqa: E402
 from tractor_core.paths import default_params_file  # noqa: E402
 from tractor_training.network import make_network  # noqa: E402
-from tractor_training.sac import Batch, Critic, Policy, Sac, SacParameters  # noqa: E402
+from tractor_training.sac import Batch, Critics, Policy, Sac, SacParameters  # noqa: E402
 
 SEEN, ACTION, SIZE = 6, 2, 64
 
@@ -29,13 +30,13 @@ class TheirPolicy(nn.Module):
         return mean, log_std
 
 
-class TheirCritic(nn.Module):
-    def __init__(self, network):
+class TheirCritics(nn.Module):
+    def __init__(self, critics):
         super().__init__()
-        self.network = copy.deepcopy(network)
+        self.own = copy.deepcopy(critics)
 
     def forward(self, seen, action):
-        return self.network(torch.cat([*seen, action], dim=1)).squeeze(1)
+        return torch.stack(self.own(torch.cat(seen, dim=1), action)).squeeze(2)
 
 
 @pytest.fixture
@@ -72,11 +73,7 @@ def batch_of(seed):
 def test_losses_gradients_targets_and_temperature_are_those_of_stable_baselines3(theirs):
     from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-    ours = Sac(
-        TheirPolicy(theirs.actor),
-        (TheirCritic(theirs.critic.qf0), TheirCritic(theirs.critic.qf1)),
-        SacParameters(),
-    )
+    ours = Sac(TheirPolicy(theirs.actor), TheirCritics(theirs.critic), SacParameters())
     for seed in range(5):
         batch = batch_of(seed)
         column = (slice(None), None)
@@ -97,8 +94,7 @@ def test_losses_gradients_targets_and_temperature_are_those_of_stable_baselines3
             assert figures[name] == pytest.approx(logged[key], abs=1e-5), name
         pairs = [
             (ours.policy.actor, theirs.actor),
-            *((ours.critics[i].network, getattr(theirs.critic, f"qf{i}")) for i in (0, 1)),
-            *((ours.targets[i].network, getattr(theirs.critic_target, f"qf{i}")) for i in (0, 1)),
+            (ours.critics.own, theirs.critic), (ours.targets.own, theirs.critic_target),
         ]  # fmt: skip
         for mine, other in pairs:
             for a, b in zip(mine.parameters(), other.parameters(), strict=True):
@@ -107,27 +103,64 @@ def test_losses_gradients_targets_and_temperature_are_those_of_stable_baselines3
             for a, b in zip(mine.parameters(), other.parameters(), strict=True):
                 assert torch.allclose(a.grad, b.grad, atol=1e-5)
         # Theirs adds the policy's gradients to those of the critics, which it never uses.
-        for i in (0, 1):
-            pairs = zip(
-                ours.critics[i].network.parameters(),
-                getattr(theirs.critic, f"qf{i}").parameters(), strict=True,
+        pairs = zip(ours.critics.parameters(), theirs.critic.parameters(), strict=True)
+        for a, b in pairs:
+            mine, other = (
+                optimizer.state[parameter]["exp_avg"]
+                for optimizer, parameter in (
+                    (ours.optimizers["critics"], a), (theirs.critic.optimizer, b),
+                )
             )  # fmt: skip
-            for a, b in pairs:
-                mine, other = (
-                    optimizer.state[parameter]["exp_avg"]
-                    for optimizer, parameter in (
-                        (ours.optimizers["critics"], a), (theirs.critic.optimizer, b),
-                    )
-                )  # fmt: skip
-                assert torch.allclose(mine, other, atol=1e-5)
+            assert torch.allclose(mine, other, atol=1e-5)
         assert torch.allclose(ours.log_temperature, theirs.log_ent_coef, atol=1e-5)
+
+
+def test_critics_that_are_computed_together_are_those_that_torch_computes_alone():
+    sizes, width = (5, 3, 2), 8
+    torch.manual_seed(0)
+    critics = Critics(sizes, width=width)
+    with torch.no_grad():  # as after some learning
+        for parameter in critics.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    alone = []
+    for i in range(2):
+        layers = nn.Sequential(
+            nn.Linear(sum(sizes), width), nn.LayerNorm(width), nn.ReLU(),
+            nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 1),
+        )  # fmt: skip
+        first = torch.cat([part.view(2, width, -1)[i] for part in critics.first], dim=1)
+        wanted = [
+            first, critics.biases[0][i], critics.scales[0][i, 0], critics.shifts[0][i, 0],
+            critics.second[i].T, critics.biases[1][i, 0], critics.scales[1][i, 0],
+            critics.shifts[1][i, 0], critics.last[i].T, critics.biases[2][i, 0],
+        ]  # fmt: skip
+        with torch.no_grad():
+            for parameter, values in zip(layers.parameters(), wanted, strict=True):
+                parameter.copy_(values)
+        alone.append(layers)
+    obs, action = (torch.randn(16, 5), torch.randn(16, 3)), torch.randn(16, 2, requires_grad=True)
+    values = critics(obs, action)
+    theirs = torch.stack([layers(torch.cat([*obs, action], dim=1))[:, 0] for layers in alone])
+    assert torch.allclose(values, theirs, atol=1e-6)
+    (mine,) = torch.autograd.grad(values.sum(), action, retain_graph=True)
+    (other,) = torch.autograd.grad(theirs.sum(), action)
+    assert torch.allclose(mine, other, atol=1e-6)
+
+
+def test_critics_begin_as_torch_begins():
+    torch.manual_seed(0)
+    critics = Critics((256, 1024, 6, 2))
+    bound = (256 + 1024 + 6 + 2) ** -0.5
+    for part in critics.first:
+        assert part.abs().max() <= bound
+        assert part.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert not torch.equal(critics.second[0], critics.second[1])
 
 
 def small(seed=0):
     torch.manual_seed(seed)
     network = make_network(contracts.load(default_params_file()))
-    critics = Critic(256 + 1024 + 6 + 2), Critic(256 + 1024 + 6 + 2)
-    return Sac(Policy(network), critics, SacParameters(batch_size=16))
+    return Sac(Policy(network), Critics((256, 1024, 6, 2)), SacParameters(batch_size=16))
 
 
 def rover_batch(seed):
@@ -161,6 +194,23 @@ def test_what_is_restored_goes_on_as_if_nothing_had_happened():
     assert other.updates == 6
 
 
+def test_the_average_is_at_first_the_mean_of_all_policies():
+    learner = small()
+    policies = [[p.detach().clone() for p in learner.policy.parameters()]]
+    for step in range(5):
+        learner.update(rover_batch(step))
+        policies.append([p.detach().clone() for p in learner.policy.parameters()])
+    for average, *values in zip(learner.average.parameters(), *policies):
+        assert torch.allclose(average, torch.stack(values).mean(dim=0), atol=1e-6)
+
+
+def test_numbers_that_are_not_finite_end_learning():
+    learner, batch = small(), rover_batch(0)
+    batch.reward[3] = float("nan")
+    with pytest.raises(TractorError, match="expected finite numbers, found"):
+        learner.update(batch)
+
+
 def test_it_learns_what_pays():
     """The reward is how near the first action is to one half, wherever it is."""
     torch.manual_seed(0)
@@ -176,7 +226,7 @@ def test_it_learns_what_pays():
     parameters = SacParameters(
         gamma=0.0, policy_lr=3e-3, critic_lr=3e-3, temperature_lr=3e-3, target_entropy=-2.0
     )
-    learner = Sac(Tiny(), (Critic(3, 32), Critic(3, 32)), parameters)
+    learner = Sac(Tiny(), Critics((2, 1), width=32), parameters)
     for _ in range(400):
         seen = torch.rand(64, 2)
         action = torch.rand(64, 1) * 2.0 - 1.0

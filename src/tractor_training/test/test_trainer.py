@@ -12,6 +12,8 @@ from tractor_inference.model.onnx import model as onnx_model
 
 torch = pytest.importorskip("torch", reason="learning needs torch")
 
+from tractor_training.export import read_weights  # noqa: E402
+from tractor_training.network import make_network  # noqa: E402
 from tractor_training.sac_parameters import SacParameters  # noqa: E402
 from tractor_training.trainer import LearnerParameters, Trainer  # noqa: E402
 
@@ -44,6 +46,11 @@ def test_updates_follow_experience_and_leave_the_encoder_alone(actor, tmp_path):
     assert changed and not any(name.startswith("grid.") for name in changed)
     trainer.export(tmp_path / "candidate.onnx")
     onnx_model.inspect(tmp_path / "candidate.onnx", CONTRACT)
+    exported = make_network(CONTRACT)
+    read_weights(exported, tmp_path / "candidate.onnx")
+    for name, is_it in (("average", True), ("policy", False)):
+        found = getattr(trainer.sac, name)
+        assert torch.allclose(exported.head[0].bias, found.trunk[0].bias) is is_it
 
 
 def test_it_begins_with_new_heads_or_with_those_that_were_learnt(actor, tmp_path):

@@ -7,7 +7,7 @@
 | `run.json` | configuration, versions of the libraries, commit, seed |
 | `models/`, `refused/` | candidates that passed the gate, and that did not, each with its card |
 | `candidates.jsonl` | a line for each of them: when, after how much, and what it reached |
-| `latest.onnx` | the actor as it is now, judged by nobody; simulated rovers explore with it |
+| `latest.onnx` | the averaged actor of now, judged by nobody; simulated rovers explore with it |
 | `tensorboard/` | curves |
 
 All updates that a chunk allows are made before the next one is taken: what is learnt depends on the
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT, CHUNKS, LOCK, RUN = "checkpoint.pt", "chunks", "lock", "run.json"
 MODELS, REFUSED = "models", "refused"
-FORMAT = 1
+FORMAT = 2
 # Read again before those that are drawn from: the judge remembers what was seen before.
 MEMORY_STEPS = 10_000
 # Between two looks at whether to end; a second or so.
@@ -205,7 +205,7 @@ class Learning:
         replace_file(self.folder / CHECKPOINT, data.getvalue())
 
     def export(self, path: Path, exploration_scale: float) -> None:
-        """Write the actor as it is now, whole or not at all."""
+        """Write the averaged actor, whole or not at all."""
         temporary = path.with_suffix(".tmp.onnx")
         self.trainer.export(temporary, exploration_scale)
         temporary.replace(path)

@@ -1,6 +1,6 @@
 """Soft actor-critic with automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
 
-    learner = Sac(policy, critics, SacParameters(), device="cpu")
+    learner = Sac(policy, Critics((256, 1024, 6, 2)), SacParameters(), device="cpu")
     figures = learner.update(batch)
 
 An update is in the order of stable-baselines3, which is its oracle: temperature, critics, policy,
@@ -12,11 +12,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tractor_core.errors import TractorError
 
 from .sac_parameters import SacParameters
 
@@ -45,21 +48,24 @@ Adam = functools.partial(torch.optim.Adam, fused=True)
 
 
 class Sac(nn.Module):
-    """Policy, two critics, their targets and the temperature, with their optimisers.
+    """Policy, critics, their targets and the temperature, with their optimisers.
+
+    `average` follows the policy as the targets follow the critics, and is what is to drive: from
+    one update to the next a policy swings by more than it learns (Polyak and Juditsky 1992).
 
     Args:
         policy: obs -> (mean, log of the standard deviation) of the action before tanh, (b, a).
-        critics: two modules, (obs, action) -> value (b,).
+        critics: (obs, action) -> their values (critics, b).
     """
 
     def __init__(
-        self, policy: nn.Module, critics: tuple[nn.Module, nn.Module], parameters: SacParameters,
-        device: str = "cpu",
-    ) -> None:  # fmt: skip
+        self, policy: nn.Module, critics: nn.Module, parameters: SacParameters, device: str = "cpu"
+    ) -> None:
         super().__init__()
         self._own = parameters
-        self.policy, self.critics = policy, nn.ModuleList(critics)
+        self.policy, self.critics = policy, critics
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.average = copy.deepcopy(self.policy).requires_grad_(False)
         first = torch.tensor(parameters.initial_temperature)
         self.log_temperature = nn.Parameter(torch.log(first))
         self.to(device)
@@ -74,14 +80,18 @@ class Sac(nn.Module):
         """Return actions (b, a) in -1..1 and the logarithms of their densities (b,)."""
         mean, log_std = self.policy(*obs)
         std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
-        normal = torch.distributions.Normal(mean, std)
+        normal = torch.distributions.Normal(mean, std, validate_args=False)
         before = normal.rsample()
         action = torch.tanh(before)
         log_prob = normal.log_prob(before) - torch.log(1.0 - action**2 + EPSILON)
         return action, log_prob.sum(dim=1)
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """Learn from one batch; return losses and means by name."""
+        """Learn from one batch; return losses and means by name.
+
+        Raises:
+            TractorError: one of them is not finite; weights are not to be saved then.
+        """
         temperature = self.log_temperature.detach().exp()
         action, log_prob = self.sample(batch.obs)
         wanted = (log_prob + self._own.target_entropy).detach()
@@ -89,34 +99,39 @@ class Sac(nn.Module):
         self._step("temperature", temperature_loss)
 
         target = self.target(batch, temperature)
-        values = [critic(batch.obs, batch.action) for critic in self.critics]
-        losses = [functional.mse_loss(value, target) for value in values]
-        critic_loss = 0.5 * torch.stack(losses).sum()
+        values = self.critics(batch.obs, batch.action)
+        critic_loss = 0.5 * ((values - target) ** 2).mean(dim=1).sum()
         self._step("critics", critic_loss)
 
         # The critics' own gradients are not wanted here, and would take a fifth of the time.
         self.critics.requires_grad_(False)
-        value = torch.minimum(*(critic(batch.obs, action) for critic in self.critics))
+        value = self.critics(batch.obs, action).amin(dim=0)
         policy_loss = (temperature * log_prob - value).mean()
         self._step("policy", policy_loss)
         self.critics.requires_grad_(True)
 
-        with torch.no_grad():
-            for new, old in zip(self.critics.parameters(), self.targets.parameters()):
-                old.lerp_(new, self._own.tau)
         self.updates += 1
-        return {
-            "loss/critic": critic_loss.item(), "loss/policy": policy_loss.item(),
-            "loss/temperature": temperature_loss.item(), "sac/temperature": temperature.item(),
-            "sac/entropy": -log_prob.mean().item(), "sac/value": values[0].mean().item(),
-            "sac/target": target.mean().item(), "sac/reward": batch.reward.mean().item(),
+        _lead(self.targets, self.critics, self._own.tau)
+        # At first the mean of all: what it begins with is soon forgotten.
+        _lead(self.average, self.policy, max(self._own.average_tau, 1.0 / (1.0 + self.updates)))
+        figures = {
+            "loss/critic": critic_loss, "loss/policy": policy_loss,
+            "loss/temperature": temperature_loss, "sac/temperature": temperature,
+            "sac/entropy": -log_prob.mean(), "sac/value": values[0].mean(),
+            "sac/target": target.mean(), "sac/reward": batch.reward.mean(),
         }  # fmt: skip
+        # A GPU is waited for once.
+        numbers = torch.stack([figure.detach() for figure in figures.values()]).tolist()
+        found = dict(zip(figures, numbers))
+        if not all(map(math.isfinite, numbers)):
+            raise TractorError(f"learning: expected finite numbers, found {found}")
+        return found
 
     @torch.no_grad()
     def target(self, batch: Batch, temperature: Tensor) -> Tensor:
         """Return what the critics should say, (b,)."""
         action, log_prob = self.sample(batch.next_obs)
-        value = torch.minimum(*(critic(batch.next_obs, action) for critic in self.targets))
+        value = self.targets(batch.next_obs, action).amin(dim=0)
         return batch.reward + batch.discount * (value - temperature * log_prob)
 
     def _step(self, name: str, loss: Tensor) -> None:
@@ -142,6 +157,11 @@ class Sac(nn.Module):
         self.updates = state["updates"]
 
 
+@torch.no_grad()
+def _lead(follower: nn.Module, leader: nn.Module, share: float) -> None:
+    torch._foreach_lerp_([*follower.parameters()], [*leader.parameters()], share)
+
+
 class Policy(nn.Module):
     """The actor's branches behind its encoder, with a standard deviation that is not exported.
 
@@ -162,21 +182,50 @@ class Policy(nn.Module):
         return self.mean(hidden), self.log_std(hidden)
 
 
-class Critic(nn.Module):
-    """The value of an action, of features, a coarse grid and the proprioception.
+class Critics(nn.Module):
+    """The values of an action, by critics that are computed together: half of the operations.
 
     Layers are normalised, which keeps values of actions that were never tried within bounds
-    (Ball et al. 2023, arXiv:2302.02948).
+    (Ball et al. 2023, arXiv:2302.02948). The first one is a sum over the parts of what is seen and
+    the action: where the action alone is to be changed, no gradient goes to the rest.
+
+    Args:
+        sizes: of the parts of an observation and, at the end, of the action.
+        count: critics.
+        width: of both hidden layers.
     """
 
-    def __init__(self, inputs: int, width: int = 256) -> None:
+    def __init__(self, sizes: tuple[int, ...], count: int = 2, width: int = 256) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU(),
-            nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(),
-            nn.Linear(width, 1),
-        )  # fmt: skip
+        # As nn.Linear begins, for each critic one over all parts.
+        layers = [
+            [nn.Linear(before, after) for _ in range(count)]
+            for before, after in ((sum(sizes), width), (width, width), (width, 1))
+        ]
+        first, second, last = (
+            torch.stack([layer.weight.detach() for layer in row]) for row in layers
+        )
+        biases = [torch.stack([layer.bias.detach() for layer in row]) for row in layers]
+        parts = first.flatten(0, 1).split(sizes, dim=1)
+        self.first = nn.ParameterList(part.contiguous() for part in parts)
+        self.second, self.last = (
+            nn.Parameter(second.mT.contiguous()),
+            nn.Parameter(last.mT.contiguous()),
+        )
+        self.biases = nn.ParameterList([biases[0], biases[1][:, None], biases[2][:, None]])
+        self.scales = nn.ParameterList(torch.ones(count, 1, width) for _ in range(2))
+        self.shifts = nn.ParameterList(torch.zeros(count, 1, width) for _ in range(2))
 
     def forward(self, obs: tuple[Tensor, ...], action: Tensor) -> Tensor:
-        """Return the values (b,)."""
-        return self.layers(torch.cat([*obs, action], dim=1)).squeeze(1)
+        """Return the values (critics, b)."""
+        count, width = self.biases[0].shape
+        sums = self.biases[0].flatten()
+        for part, weight in zip((*obs, action), self.first, strict=True):
+            sums = torch.addmm(sums, part, weight.T)
+        hidden = self._activated(sums.view(-1, count, width).transpose(0, 1), 0)
+        hidden = self._activated(torch.baddbmm(self.biases[1], hidden, self.second), 1)
+        return torch.baddbmm(self.biases[2], hidden, self.last).squeeze(2)
+
+    def _activated(self, sums: Tensor, layer: int) -> Tensor:
+        normal = functional.layer_norm(sums, sums.shape[-1:])
+        return functional.relu(torch.addcmul(self.shifts[layer], normal, self.scales[layer]))

@@ -14,6 +14,10 @@ class SacParameters:
     batch_size: int = param("Transitions an update.", 128, minimum=1, maximum=65_536)
     gamma: float = param("Discount of a tenth of a second.", 0.97, minimum=0.0, maximum=0.99999)
     tau: float = param("Share of a new critic in its target.", 0.005, minimum=1e-5, maximum=1.0)
+    average_tau: float = param(
+        "Share of a new policy in the average that drives; 1: the newest drives.",
+        0.005, minimum=1e-5, maximum=1.0,
+    )  # fmt: skip
     policy_lr: float = param("Learning rate of the policy.", 3e-4, minimum=1e-7, maximum=1.0)
     critic_lr: float = param("Learning rate of the critics.", 3e-4, minimum=1e-7, maximum=1.0)
     temperature_lr: float = param(

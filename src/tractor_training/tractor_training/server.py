@@ -30,12 +30,11 @@ from tractor_link.lease import Lease, LeaseError
 from tractor_link.offers import File, Offer
 from tractor_link.reasons import reason
 
-from . import gate
-from .candidate import candidate_card
+from .candidates import Candidates
 from .config import Configuration, curves_folder
 from .curves import Curves, mean_of
 from .gate import Score
-from .learning import MODELS, REFUSED, Learning
+from .learning import MODELS, Learning
 from .reward import TERMS
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ MOST_WAITING = 120
 LEARN_S, IDLE_S, WAIT_S, FULL_S = 0.25, 0.05, 0.5, 0.1
 PROGRESS_S, STATUS_S, LATEST_S = 10.0, 5.0, 10.0
 PAUSE_S = 1.0
-CANDIDATE, LATEST, CANDIDATES = "candidate.onnx", "latest.onnx", "candidates.jsonl"
+CANDIDATE, LATEST = "candidate.onnx", "latest.onnx"
 
 
 class Server:
@@ -64,8 +63,7 @@ class Server:
         self, own: Configuration, learning: Learning, params_file: str, address: str | None,
         encoder: Path,
     ) -> None:  # fmt: skip
-        self._own, self._learning, self._params_file = own, learning, params_file
-        self._address, self._encoder = address, encoder
+        self._own, self._learning, self._address = own, learning, address
         self._folder = learning.folder
         self._broker: Broker | None = None
         self._ending = asyncio.Event()
@@ -76,6 +74,7 @@ class Server:
         self._saved_version = learning.progress.version
         self._said: tuple[float, float, int] = (time.monotonic(), 0.0, 0)
         self._curves = Curves(curves_folder(own, self._folder))
+        self._candidates = Candidates(own, learning, params_file, encoder, self._curves)
         self.problem: str | None = "not connected yet"
 
     async def run(self, ending: asyncio.Event) -> None:
@@ -215,7 +214,7 @@ class Server:
         if last is not None and last.onnx == File.of(onnx):
             return progress.version
         if highest >= progress.version:  # of another run, while there was no connection
-            version = self._next_version(highest)
+            version = self._candidates.next_version(highest)
             name = offers.name_of(version)
             replace_file(models / f"{name}.md", card)
             replace_file(models / f"{name}.onnx", onnx)
@@ -266,7 +265,7 @@ class Server:
                 latest_s = now_s
                 if await self._on_disk(self._export, self._folder / LATEST):
                     exported = updates
-            if self._is_due() and await self._on_disk(self._export, self._folder / CANDIDATE):
+            if self._may_judge() and await self._on_disk(self._export, self._folder / CANDIDATE):
                 self._judging = asyncio.create_task(self._judge())
             if self._save_soon or now_s - saved_s >= own.checkpoint_s:
                 saved_s, self._save_soon = now_s, False
@@ -303,90 +302,16 @@ class Server:
         self._learning.save()
         self._saved_version = version
 
-    def _is_due(self) -> bool:
+    def _may_judge(self) -> bool:
         if self._judging is not None:
             if not self._judging.done():
                 return False
             self._judging.result()
-        trainer, progress = self._learning.trainer, self._learning.progress
-        more = trainer.decisions - progress.judged_at
-        return trainer.sac.updates > 0 and more >= self._own.gate.every_decisions
+        return self._candidates.due
 
     async def _judge(self) -> None:
-        """Judge the exported candidate; where it passes, it becomes the newest version."""
-        learning, progress = self._learning, self._learning.progress
-        candidate = self._folder / CANDIDATE
-        at, steps = learning.trainer.decisions, progress.steps
-        updates = learning.trainer.sac.updates
-        progress.judged_at = at
-        try:
-            best = await self._best()
-            score = await gate.measure(candidate, self._params_file, self._own.gate)
-            judgement = gate.judge(score, best)
-            version = self._next_version(progress.version) if judgement.passed else 0
-        except TractorError as error:
-            log.error("the candidate at %d updates is not judged: %s", updates, error)
-            return
-        name = offers.name_of(version) if version else f"sac_actor_at_{round(at):08d}"
-        folder = self._folder / (MODELS if judgement.passed else REFUSED)
-        text = candidate_card(name, score, judgement, steps, updates, self._own.as_json())
-        try:
-            folder.mkdir(exist_ok=True)
-            replace_file(folder / f"{name}.md", text)
-            replace_file(folder / f"{name}.onnx", candidate.read_bytes())
-        except OSError as error:
-            log.error("the candidate is not kept: %s", explain(error, folder))
-            return
-        self._curves.add({f"gate/{k}": v for k, v in score.figures.items()}, steps)
-        log.info("%s %s: %s", name, "passed" if judgement.passed else "refused", judgement.why)
-        progress.candidates += 1
-        if judgement.passed:
-            progress.version, progress.best = version, score.as_json()
-            progress.passed += 1
-        self._note({
-            "name": name, "passed": judgement.passed, "why": judgement.why, "steps": steps,
-            "decisions": round(at), "updates": updates, "time": time.time(), **score.figures,
-        })  # fmt: skip
-        self._save_soon = True
-
-    def _note(self, judged: dict[str, Any]) -> None:
-        """Add a line to the list of all that were judged."""
-        try:
-            with (self._folder / CANDIDATES).open("a") as file:
-                file.write(json.dumps(judged) + "\n")
-        except OSError as error:
-            log.error("%s is not noted: %s", CANDIDATES, explain(error, self._folder))
-
-    async def _best(self) -> Score:
-        """Return what the best so far reached: at first where learning began, or standing."""
-        progress, own = self._learning.progress, self._own.gate
-        if progress.best is not None:
-            best = Score.from_json(progress.best)
-            if gate.same_worlds(best, gate.standing(own)):
-                return best
-            log.info("the gate's worlds were changed: the best so far is judged anew")
-            model = self._folder / MODELS / f"{offers.name_of(progress.version)}.onnx"
-        elif self._own.start.keep_heads:
-            model = self._encoder
-        else:
-            return gate.standing(own)
-        return await gate.measure(model, self._params_file, own)
-
-    def _next_version(self, last: int) -> int:
-        """Return a number that no model of this folder has: what was made is never overwritten.
-
-        Raises:
-            TractorError: rovers take none so high.
-        """
-        version = last + 1
-        while (self._folder / MODELS / f"{offers.name_of(version)}.onnx").exists():
-            version += 1
-        if version > offers.MAX_VERSION:
-            raise TractorError(
-                f"expected a version up to {offers.MAX_VERSION}, found {last} as the last one: "
-                "remove the offer from the stream MODELS",
-            )
-        return version
+        if await self._candidates.judge(self._folder / CANDIDATE):
+            self._save_soon = True
 
     def _progress(self, now_s: float) -> None:
         """Say how learning goes, on the terminal and in the curves."""

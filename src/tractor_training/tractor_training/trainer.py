@@ -7,12 +7,12 @@ import dataclasses
 import hashlib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tractor_core.contract import Contract
+from tractor_core.contract import ACTION_SIZE, Contract
 from tractor_core.errors import TractorError
 from tractor_core.experience import Chunk
 from tractor_core.parameters import param
@@ -78,7 +78,7 @@ class Trainer:
     ) -> None:  # fmt: skip
         import torch
 
-        from .sac import Critic, Policy, Sac
+        from .sac import Critics, Policy, Sac
 
         self._contract, self._robot, self._device = contract, robot, device
         self._own = own = own or LearnerParameters()
@@ -96,10 +96,8 @@ class Trainer:
         # Of its weights: a file that says the same in other bytes is the same.
         self.encoder_digest = digest_of(self._network.grid)
         self.encoder = self._network.grid.to(device).eval().requires_grad_(False)
-        inputs = FEATURES + COARSE_CELLS**2 + contract.proprio_size + 2
-        self.sac = Sac(
-            Policy(self._network), (Critic(inputs), Critic(inputs)), self._sac_parameters, device
-        )
+        sizes = FEATURES, COARSE_CELLS**2, contract.proprio_size, ACTION_SIZE
+        self.sac = Sac(Policy(self._network), Critics(sizes), self._sac_parameters, device)
         self.replay = Replay(own.buffer_size, contract, self._encode, FEATURES, own.n_steps)
         self.prior: Replay | None = None
         self._judges: collections.OrderedDict[str, Judge] = collections.OrderedDict()
@@ -186,10 +184,13 @@ class Trainer:
             torch.cuda.set_rng_state_all(state["cuda"])
 
     def export(self, path: Path, exploration_scale: float | None = None) -> None:
-        """Write the actor as it is now; it asks rovers that explore for noise of this scale."""
+        """Write the averaged actor; it asks rovers that explore for noise of this scale."""
         import copy
 
-        network = copy.deepcopy(self._network).cpu().eval()
+        network, average = copy.deepcopy(self._network).cpu().eval(), cast(Any, self.sac.average)
+        network.body.load_state_dict(average.body.state_dict())
+        network.head[:-1].load_state_dict(average.trunk.state_dict())
+        network.head[-1].load_state_dict(average.mean.state_dict())
         round_weights(network)
         export(network, self._contract, path, exploration_scale)
 

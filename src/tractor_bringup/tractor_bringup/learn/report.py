@@ -10,8 +10,8 @@ import numpy as np
 
 from tractor_calibration.pages import page, plots
 from tractor_core.text import aligned, printable_rows
+from tractor_training.candidates import CANDIDATES
 from tractor_training.learning import RUN, progress_of
-from tractor_training.server import CANDIDATES
 
 from .tally import Tally
 

@@ -29,9 +29,10 @@ from tractor_core import contract as contract_module
 from tractor_core import outside, paths
 from tractor_core.files import replace_file
 from tractor_core.text import printable
+from tractor_training.candidates import CANDIDATES
 from tractor_training.learning import MODELS
 from tractor_training.serve import RUN_FOLDER
-from tractor_training.server import CANDIDATES, LATEST
+from tractor_training.server import LATEST
 
 from .. import stages
 from ..domain import set_ros_environment

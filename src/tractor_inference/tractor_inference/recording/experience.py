@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tractor_core.contract import Contract
 from tractor_core.errors import ExperienceError
-from tractor_core.experience import encode, pack_grid
+from tractor_core.experience import Chunk, encode, pack_grid
 from tractor_core.observation import Observation
 from tractor_core.parameters import param
 from tractor_core.spool import Spool
@@ -26,7 +26,7 @@ from .writer import Writer
 
 log = logging.getLogger(__name__)
 
-# Ten seconds at 30 Hz, for a disk that does not answer meanwhile; 4 kB each.
+# Ten seconds at 30 Hz, for a disk that does not answer meanwhile; 131 kB each, 4 once packed.
 QUEUED = 300
 # Ten minutes, while the folder cannot be written; 3 kB each.
 UNWRITTEN = 600
@@ -54,6 +54,27 @@ def new_session() -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Seen:
+    """A tick whose grid is not packed yet: that would cost the control loop its time."""
+
+    observation: Observation
+    pose: tuple[float, float, float]
+    answer: NDArray[np.float32]
+    requested: NDArray[np.float32]
+    model: str
+    driver: str
+    broken: bool
+
+    def tick(self, broken: bool) -> Tick:
+        """Return it packed; raises ExperienceError for a grid of other values than 0 and 1."""
+        seen = self.observation
+        return Tick(
+            seen.stamp_ns, seen.proprio, pack_grid(seen.bev), self.pose, self.answer,
+            self.requested, self.model, self.driver, self.broken or broken,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
 class _End:
     why: str
 
@@ -66,7 +87,6 @@ class ExperienceRecorder:
 
     Attributes:
         steps: written.
-        lost: steps that found no room in memory.
         dropped: chunks removed for want of room on the disk before a server had them.
         error: why nothing is written now, or None.
     """
@@ -74,12 +94,14 @@ class ExperienceRecorder:
     def __init__(self, spool: Spool, contract: Contract) -> None:
         self.session, self._spool = new_session(), spool
         self._episodes = Episodes(self.session, contract.digest)
-        self._broken, self._looks = False, 0
+        # Of who drives: whether the queue was full, and how often; of the thread: unusable grids.
+        self._broken, self._full, self._unusable, self._gap = False, 0, 0, False
+        self._looks = 0
         # (id, steps, data), the oldest first.
         self._unwritten: collections.deque[tuple[str, int, bytes]] = collections.deque()
-        self.steps = self.lost = self.dropped = 0
+        self.steps = self.dropped = self._forgotten = 0
         self.error: str | None = None
-        self._writer: Writer[Tick | _End] = Writer(
+        self._writer: Writer[_Seen | _End] = Writer(
             "experience", self._handle, self._look, TRIM_S, QUEUED
         )
         self._writer.start()
@@ -96,22 +118,17 @@ class ExperienceRecorder:
         """Take note of a frame that was driven on.
 
         Args:
-            observation: its grid must hold 0 and 1 only.
+            observation: its grid must hold 0 and 1 only; nobody may change it from now on.
             pose, answer, requested, model, driver: as of `Tick`.
         """
-        try:
-            grid = pack_grid(observation.bev)
-        except ExperienceError as error:  # of a builder of somebody else
-            if not self.lost:
-                log.warning("experience is lost: %s", error)
-            self.lost, self._broken = self.lost + 1, True
-            return
-        tick = Tick(
-            observation.stamp_ns, observation.proprio, grid, pose, answer, requested, model, driver,
-            self._broken,
-        )  # fmt: skip
-        self._broken = not self._writer.put(tick)
-        self.lost += self._broken
+        seen = _Seen(observation, pose, answer, requested, model, driver, self._broken)
+        self._broken = not self._writer.put(seen)
+        self._full += self._broken
+
+    @property
+    def lost(self) -> int:
+        """Steps that found no room in memory, or whose grid no builder of the suite made."""
+        return self._full + self._unusable + self._forgotten
 
     def end(self, why: str) -> None:
         """End the episode, for a reason of `experience.ENDS`."""
@@ -139,17 +156,25 @@ class ExperienceRecorder:
 
     # The thread
 
-    def _handle(self, item: Tick | _End, _: Any) -> None:
-        if isinstance(item, _End):
-            chunks = self._episodes.end(item.why)
-        else:
-            chunks = self._episodes.take(item)
+    def _handle(self, item: _Seen | _End, _: Any) -> None:
+        chunks = self._episodes.end(item.why) if isinstance(item, _End) else self._chunks(item)
         for chunk in chunks:
             self._unwritten.append((chunk.id, len(chunk), encode(chunk)))
             if len(self._unwritten) > UNWRITTEN:
-                self.lost += self._unwritten.popleft()[1]
+                self._forgotten += self._unwritten.popleft()[1]
         if chunks or isinstance(item, _End):
             self._write()
+
+    def _chunks(self, seen: _Seen) -> list[Chunk]:
+        try:
+            tick = seen.tick(self._gap)
+        except ExperienceError as error:  # of a builder of somebody else
+            if not self._unusable:
+                log.warning("experience is lost: %s", error)
+            self._unusable, self._gap = self._unusable + 1, True
+            return []
+        self._gap = False
+        return self._episodes.take(tick)
 
     def _write(self) -> None:
         """Write what waits in memory, as far as the disk takes it."""
