@@ -127,7 +127,7 @@ def test_int8_waits_for_samples_and_says_so(models, monkeypatch):
             await asyncio.sleep(0.3)
             assert len(calls(models)) == 1
             add_samples(models, 3)
-            await until(lambda: made.installed)
+            await until(lambda: made.installed and DONE in states(models).values())
 
     asyncio.run(story())
     assert (len(calls(models)), made.waits) == (2, "")
@@ -142,7 +142,7 @@ def test_a_newer_model_does_not_wait_for_the_samples_of_an_older_one(models):
         async with running(made.run()):
             await until(lambda: "too few" in made.waits.lower())
             put(models, b"promoted", version=8)
-            await until(lambda: made.installed)
+            await until(lambda: made.installed and DONE in states(models).values())
 
     asyncio.run(story())
     assert states(models) == {"sac_actor_v08": DONE}
@@ -183,7 +183,7 @@ def test_names_that_are_taken_are_a_problem_until_one_is_free(models, monkeypatc
         async with running(made.run()):
             await until(lambda: "expected sac_actor_v07 or" in (made.problem or ""))
             (models / "sac_actor_v07.onnx").rmdir()
-            await until(lambda: made.installed)
+            await until(lambda: made.installed and DONE in states(models).values())
 
     asyncio.run(story())
 
@@ -206,7 +206,7 @@ def test_what_waits_for_the_operator_is_left_until_he_accepts_it(models, caplog)
             await until(lambda: "waits for the operator" in made.waits)
             assert not (models / "sac_actor_v07.onnx").exists()
             OfferedModels(models).accept("7")
-            await until(lambda: made.installed)
+            await until(lambda: made.installed and DONE in states(models).values())
 
     asyncio.run(story())
 
