@@ -95,7 +95,9 @@ def test_who_drives_is_one_of_four_words_or_not_listened_to(ros_graph, contract)
     assert "expected one of" in process.output()
     assert process.stop() == 0
     chunks = read(ros_graph.folder / "experience", contract)
-    assert {DRIVERS[i] for chunk in chunks for i in chunk.rows["driver"][:-1]} == {"policy"}
+    drivers = {DRIVERS[i] for chunk in chunks for i in chunk.rows["driver"][:-1]}
+    # A machine that hesitates stops it for a moment.
+    assert "policy" in drivers and drivers <= {"policy", "stop"}
     assert chunks[-1].end == "session end" and sum(map(len, chunks)) > 110
 
 

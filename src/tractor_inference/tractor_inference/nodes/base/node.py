@@ -96,7 +96,9 @@ class SuiteNode:
     def _publish_diagnostics(self: Any) -> None:
         problem, values = self.diagnose()
         if dead := "; ".join(background.troubles()):
-            problem, values = problem or dead, values | {"threads": dead}
+            # First: it stands because of that.
+            problem = f"{dead}; {problem}" if problem else dead
+            values |= {"threads": dead}
         concern = self.concern()
         level = DiagnosticStatus.WARN if concern else DiagnosticStatus.OK
         status = DiagnosticStatus(
